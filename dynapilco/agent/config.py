@@ -1,0 +1,66 @@
+"""Everything that defines a run, in one typed dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.dynamics.config import DynamicsConfig
+from dynapilco.rollout.config import RolloutConfig
+from dynapilco.search.config import SearchConfig
+
+EXPLORATIONS = {
+    "sinusoid": "smooth excitation: a squashed sum of sinusoids of 0.2 to 1.5 Hz with random phases",
+    "random": "independent uniform actions",
+}
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """The trials before there is a model."""
+
+    kind: str = "sinusoid"
+    """'sinusoid' or 'random'."""
+    trials: int = 1
+    """How many trials explore before the first policy trial."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in EXPLORATIONS:
+            raise unknown_name("exploration kind", self.kind, EXPLORATIONS)
+        if self.trials < 1:
+            raise UserError(f"exploration trials={self.trials!r}: expected at least 1")
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """All settings of an agent; the defaults are those of the quick start."""
+
+    env_id: str = "dynapilco/CartPoleSwingUp-v0"
+    """Gymnasium id of the task, also as 'module:id'."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment."""
+    policy: str = "MlpPolicy"
+    """MlpPolicy, RbfPolicy or LinearPolicy (or mlp, rbf, linear)."""
+    policy_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Options of the policy, e.g. hidden = [48, 48]."""
+    inference: str = "ensemble"
+    """Inference method of the dynamics model: one word swaps it."""
+    inference_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Options of the inference method, e.g. members = 10."""
+    seed: int = 0
+    """One seed gives the same run, bit for bit on CPU."""
+    total_timesteps: int = 540
+    """Environment steps; trials are whole, so the last one may go past it."""
+    device: str = "auto"
+    """'auto', 'cpu', 'cuda', 'cuda:1', ..."""
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed!r}: expected 0 or more")
+        if self.total_timesteps < 1:
+            raise UserError(f"total_timesteps={self.total_timesteps!r}: expected at least 1 environment step")

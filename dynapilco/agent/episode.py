@@ -1,0 +1,101 @@
+"""One real episode: step the environment, keep everything, find bad numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from dynapilco.core.errors import UserError
+
+Controller = Callable[[np.ndarray, int], np.ndarray]
+"""(observation (D,), step) -> action (M,)."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What happened.
+
+    Attributes
+    ----------
+    observations : ndarray
+        (T+1, D).
+    states : ndarray
+        True states, (T+1, D); the observations where the environment hides its state.
+    actions : ndarray
+        (T, M).
+    rewards : ndarray
+        (T,).
+    frames : list of ndarray
+    complete : bool
+        False when ``on_step`` asked to stop before the end.
+    """
+
+    observations: np.ndarray
+    states: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    frames: list[np.ndarray]
+    complete: bool
+
+
+def run_episode(
+    env: gymnasium.Env,
+    controller: Controller,
+    seed: int,
+    *,
+    record: bool = False,
+    on_step: Callable[[int, dict[str, Any]], bool] | None = None,
+) -> Episode:
+    """Reset with ``seed`` and act until the episode ends.
+
+    Parameters
+    ----------
+    on_step : callable, optional
+        ``on_step(steps done, info)`` after each step; returning False stops the episode.
+
+    Raises
+    ------
+    UserError
+        When an observation or a reward is not finite; the message names the step and the value.
+    """
+    observation, _ = env.reset(seed=seed)
+    observations, states, actions, rewards = [observation], [_state(env, observation)], [], []
+    frames = [np.asarray(env.render())] if record else []
+    ended, complete = False, True
+    while not ended and complete:
+        action = controller(observation, len(actions))
+        observation, reward, terminated, truncated, info = env.step(action)
+        _check(len(actions), observation, reward)
+        observations.append(observation)
+        states.append(_state(env, observation))
+        actions.append(action)
+        rewards.append(float(reward))
+        if record:
+            frames.append(np.asarray(env.render()))
+        ended = bool(terminated or truncated)
+        complete = on_step is None or on_step(len(actions), info)
+    return Episode(
+        np.stack(observations),
+        np.stack(states),
+        np.stack(actions),
+        np.array(rewards, np.float32),
+        frames,
+        complete or ended,
+    )
+
+
+def _state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:
+    state = getattr(env.unwrapped, "state", None)
+    usable = isinstance(state, np.ndarray) and state.shape == observation.shape
+    return np.array(state if usable else observation, dtype=np.float64)
+
+
+def _check(step: int, observation: np.ndarray, reward: Any) -> None:
+    if not np.isfinite(observation).all():
+        raise UserError(f"the environment returned a non-finite observation at step {step}: {observation.tolist()}")
+    if not np.isfinite(float(reward)):
+        raise UserError(f"the environment returned a non-finite reward at step {step}: {reward!r}")

@@ -1,0 +1,138 @@
+"""All that decides the future of a run, and nothing else: what a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynapilco.core.errors import CheckpointError
+from dynapilco.core.storage import STATE_FILE, read_fields, read_tensors, save_state
+from dynapilco.dynamics import Transitions
+from dynapilco.inference import State
+from dynapilco.tracking.sink import TrialRow
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class LoopState:
+    """The loop between two trials.
+
+    Random numbers are derived from (seed, purpose, trial), so no generator is stored; optimisers live within one trial.
+
+    Attributes
+    ----------
+    data : Transitions
+        All transitions so far.
+    env_steps : int
+    model : dict of str to Tensor
+        State of the inference method and of the normalisers; empty before the first fit.
+    policy_scale : Tensor or None
+        How the policy sees the state, (D,); set once, after exploration.
+    policies : Tensor
+        One row for each policy trial, (K, n).
+    policy_trials : list of int
+        The trial of each row.
+    delivered : int or None
+        Row of the policy that ``predict`` uses.
+    history : list of TrialRow
+    """
+
+    data: Transitions
+    env_steps: int = 0
+    model: State = field(default_factory=dict)
+    policy_scale: Tensor | None = None
+    policies: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    policy_trials: list[int] = field(default_factory=list)
+    delivered: int | None = None
+    history: list[TrialRow] = field(default_factory=list)
+
+    @property
+    def trials(self) -> int:
+        """Number of finished trials."""
+        return len(self.history)
+
+
+def save(folder: Path, state: LoopState, config: dict[str, Any], environment: dict[str, Any]) -> None:
+    """Write a state, the configuration and a description of the environment, atomically."""
+    tensors = {f"data/{k}": v for k, v in state.data.tensors().items()}
+    tensors |= {f"model/{k}": v for k, v in state.model.items()}
+    tensors["policies"] = state.policies
+    if state.policy_scale is not None:
+        tensors["policy_scale"] = state.policy_scale
+    fields = {
+        "format": "dynapilco",
+        "format_version": FORMAT_VERSION,
+        "config": config,
+        "environment": environment,
+        "env_steps": state.env_steps,
+        "policy_trials": state.policy_trials,
+        "delivered": state.delivered,
+        "history": [asdict(row) for row in state.history],
+    }
+    save_state(folder, tensors, fields)
+
+
+def find(path: str | Path) -> Path:
+    """The folder of a checkpoint, given it, or a run directory.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    path = Path(path)
+    for folder in (path, path / "checkpoint"):
+        if (folder / STATE_FILE).is_file():
+            return folder
+    if not path.exists():
+        raise CheckpointError(f"path={str(path)!r} does not exist: expected a saved agent or a run directory")
+    raise CheckpointError(f"path={str(path)!r} holds no finished trial: expected {STATE_FILE} in it or in checkpoint/")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read: the state, and the raw configuration and environment description."""
+
+    state: LoopState
+    config: dict[str, Any]
+    environment: dict[str, Any]
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read what :func:`save` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        For a checkpoint that is missing, damaged or of another format version.
+    """
+    folder = find(path)
+    fields = read_fields(folder)
+    version = fields.get("format_version")
+    if fields.get("format") != "dynapilco" or version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"checkpoint {str(folder)!r} has format version {version!r}: this dynapilco reads version {FORMAT_VERSION}"
+        )
+    tensors = read_tensors(folder, fields)
+    try:
+        state = LoopState(
+            data=Transitions(**_under(tensors, "data/")),
+            env_steps=int(fields["env_steps"]),
+            model=_under(tensors, "model/"),
+            policy_scale=tensors.get("policy_scale"),
+            policies=tensors["policies"],
+            policy_trials=list(fields["policy_trials"]),
+            delivered=fields["delivered"],
+            history=[TrialRow(**row) for row in fields["history"]],
+        )
+        return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"checkpoint {str(folder)!r} is damaged: {error!r}") from error
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

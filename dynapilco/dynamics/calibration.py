@@ -1,0 +1,86 @@
+"""Does the model know what it does not know? Scores on an episode that it has not seen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynapilco.dynamics.model import DynamicsDraw
+from dynapilco.dynamics.transitions import Transitions
+
+LEVELS = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class OneStepScore:
+    """Scores of one-step predictions.
+
+    Attributes
+    ----------
+    coverage : float
+        Share of (transition, output) pairs inside the central 95 % predictive interval.
+    nll : float
+        Mean negative log density of a transition's outputs, each in units of ``unit``; nats.
+    """
+
+    coverage: float
+    nll: float
+
+
+def one_step(
+    draw: DynamicsDraw, episode: Transitions, unit: Tensor, generator: torch.Generator, samples: int = 200
+) -> OneStepScore:
+    """Score one-step predictions with epistemic spread (functions) and noise (each function's own).
+
+    Parameters
+    ----------
+    draw : DynamicsDraw
+    episode : Transitions
+        T rows that the model was not fitted to.
+    unit : Tensor
+        Scale of each output, (O,): the model's target scale.
+    generator : torch.Generator
+    samples : int
+        Noise samples per function.
+    """
+    x, u = (t.expand(draw.size, *t.shape) for t in (episode.states, episode.actions))
+    mean = draw.outputs(x, u)
+    std = draw.functions.scale.unsqueeze(1).expand_as(mean)
+    truth = draw.stepping.targets(episode.states, episode.next_states)
+    noise = torch.randn(samples, *mean.shape, generator=generator, device=mean.device)
+    low, high = interval((mean + std * noise).flatten(0, 1))
+    return OneStepScore(
+        coverage=float(((truth >= low) & (truth <= high)).float().mean()),
+        nll=float(-mixture_log_density(mean / unit, std / unit, truth / unit).mean()),
+    )
+
+
+def mixture_log_density(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
+    """Log density (T,) of y (T, O) under the equal mixture of S Gaussians with mean, std (S, T, O)."""
+    logs = -0.5 * ((y - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
+    return torch.logsumexp(logs.sum(-1), 0) - math.log(mean.shape[0])
+
+
+def horizon_coverage(predicted: Tensor, observed: Tensor) -> float:
+    """Share of (step, column) pairs of an episode inside the particles' central 95 % interval.
+
+    Parameters
+    ----------
+    predicted : Tensor
+        Particle states (K, T, D), imagined from the start of the trial under the trial's policy.
+    observed : Tensor
+        What happened, (T, D).
+    """
+    low, high = interval(predicted)
+    return float(((observed >= low) & (observed <= high)).float().mean())
+
+
+def interval(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Central 95 % interval over the first axis; samples with NaN are left out."""
+    flat = samples.flatten(1).T.contiguous()
+    levels = torch.tensor(LEVELS, device=samples.device, dtype=samples.dtype)
+    low, high = torch.nanquantile(flat, levels, dim=1)
+    return low.reshape(samples.shape[1:]), high.reshape(samples.shape[1:])

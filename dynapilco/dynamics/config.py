@@ -1,0 +1,36 @@
+"""Settings of the dynamics model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynapilco.core.errors import UserError, unknown_name
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """The network, what it predicts, and its prior."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    activation: str = "tanh"
+    """tanh, relu or silu."""
+    targets: str = "auto"
+    """What is predicted: 'velocity' (changes of velocities; positions are integrated), 'corrected' (the same and what
+    that integration misses), 'delta' (changes of every column), or 'auto' (velocity where the environment names its
+    position-velocity pairs)."""
+    noise: str = "process"
+    """'process' (noise acts on the state) or 'observation' (a clean state; only the policy sees sensor noise)."""
+    prior_scale: float = 1.0
+    """Prior standard deviation of hidden weights, times 1/sqrt(fan-in)."""
+    prior_output_scale: float = 2.0
+    """The same for the last layer: how far the function roams before data, in target standard deviations."""
+    noise_floor: float = 0.005
+    """Smallest learned noise, in target standard deviations."""
+
+    def __post_init__(self) -> None:
+        for name, valid in (("targets", ("auto", "velocity", "corrected", "delta")), ("noise", ("process", "observation"))):
+            if getattr(self, name) not in valid:
+                raise unknown_name(name, getattr(self, name), valid)
+        if not self.hidden or min(self.hidden) < 1:
+            raise UserError(f"hidden={self.hidden!r}: expected at least one layer, each of width 1 or more")

@@ -1,0 +1,166 @@
+"""What the network sees and what it predicts: angles, normalisation, and how an output moves the state.
+
+The *features* of a state x (D columns, A of them angles) and an action u (M columns) are
+
+    z = [x, sin(x[angles]), cos(x[angles]), u]          (D + 2A + M columns)
+
+Everything after that is linear, hence can be folded into the first and last weights of a network: choosing columns (raw
+angles are dropped), normalising them, scaling the outputs y, and stepping
+
+    x' = x @ transition + y @ effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynapilco.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which columns mean what.
+
+    Attributes
+    ----------
+    states, actions : int
+        D and M.
+    angles : tuple of int
+        State columns in radians.
+    pairs : tuple of (int, int)
+        (position column, velocity column).
+    dt : float or None
+        Seconds a step, needed to integrate positions.
+    """
+
+    states: int
+    actions: int
+    angles: tuple[int, ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
+    dt: float | None = None
+
+    def __post_init__(self) -> None:
+        columns = [*self.angles, *(c for pair in self.pairs for c in pair)]
+        if any(not 0 <= c < self.states for c in columns):
+            raise UserError(f"angles={self.angles}, pairs={self.pairs}: columns must lie in 0..{self.states - 1}")
+
+    def features(self, x: Tensor) -> Tensor:
+        """[x, sin, cos] of states (..., D) -> (..., D + 2A)."""
+        if not self.angles:
+            return x
+        angle = x[..., list(self.angles)]
+        return torch.cat([x, angle.sin(), angle.cos()], dim=-1)
+
+    @property
+    def state_features(self) -> int:
+        """D + 2A."""
+        return self.states + 2 * len(self.angles)
+
+    def kept(self, extra: int = 0) -> list[int]:
+        """Feature columns that a network sees: all but raw angles, and ``extra`` action columns."""
+        return [c for c in range(self.state_features + extra) if c not in self.angles]
+
+    def selection(self, extra: int = 0) -> Tensor:
+        """Matrix (D + 2A + extra, kept) that picks those columns."""
+        return torch.eye(self.state_features + extra)[:, self.kept(extra)]
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """How outputs y (O columns) move the state: x' = x @ transition + y @ effect.
+
+    Attributes
+    ----------
+    transition : Tensor
+        (D, D).
+    effect : Tensor
+        (O, D).
+    columns : tuple of int
+        The state column that each output is about.
+    """
+
+    transition: Tensor
+    effect: Tensor
+    columns: tuple[int, ...]
+
+    @property
+    def outputs(self) -> int:
+        """O."""
+        return self.effect.shape[0]
+
+    def targets(self, states: Tensor, next_states: Tensor) -> Tensor:
+        """The outputs (N, O) that explain the observed change of their own columns, from states (N, D) to the next."""
+        columns = list(self.columns)
+        moved = (next_states - states @ self.transition)[:, columns]
+        return torch.linalg.solve(self.effect[:, columns].T, moved.T).T
+
+    def advance(self, x: Tensor, y: Tensor) -> Tensor:
+        """x' of states (..., D) and outputs (..., O)."""
+        return x @ self.transition + y @ self.effect
+
+
+def make_stepping(geometry: Geometry, targets: str) -> Stepping:
+    """Build the stepping for a kind of target.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    targets : str
+        ``"delta"``: every column's change is an output. ``"velocity"``: outputs are the changes of all columns that
+        are not positions; a position follows by the trapezoidal rule ``p' = p + dt v + dt/2 dv``. ``"corrected"``: the
+        same, with one more output per position for what the rule misses. ``"auto"``: velocity where the geometry
+        names pairs and ``dt``, else delta.
+    """
+    integrates = bool(geometry.pairs) and geometry.dt is not None
+    kind = ("velocity" if integrates else "delta") if targets == "auto" else targets
+    eye, columns = torch.eye(geometry.states), list(range(geometry.states))
+    if kind == "delta":
+        return Stepping(eye, eye.clone(), tuple(columns))
+    if not integrates:
+        raise UserError(f"targets={targets!r} needs an environment with position_velocity_pairs and dt")
+    dt = float(geometry.dt or 0.0)
+    transition, effect = eye.clone(), eye.clone()
+    for position, velocity in geometry.pairs:
+        transition[velocity, position] = dt
+        effect[velocity, position] = dt / 2
+    if kind == "velocity":
+        positions = {p for p, _ in geometry.pairs}
+        columns = [c for c in columns if c not in positions]
+    return Stepping(transition, effect[columns], tuple(columns))
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Affine map to unit scale, safe on constant columns.
+
+    Attributes
+    ----------
+    mean, std : Tensor
+        (columns,); std is 1 where a column does not vary.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of_inputs(cls, rows: Tensor) -> Normaliser:
+        """Mean and standard deviation of rows (N, columns)."""
+        mean = rows.mean(0)
+        return cls(mean, _safe(rows.sub(mean).square().mean(0).sqrt(), mean))
+
+    @classmethod
+    def of_targets(cls, rows: Tensor) -> Normaliser:
+        """Root mean square of rows, without centring: a change of zero stays zero."""
+        return cls(torch.zeros(rows.shape[1]), _safe(rows.square().mean(0).sqrt(), torch.zeros(1)))
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Rows in unit scale."""
+        return (rows - self.mean) / self.std
+
+
+def _safe(std: Tensor, mean: Tensor) -> Tensor:
+    negligible = std <= 1e-6 * mean.abs() + 1e-12
+    return torch.where(negligible, torch.ones_like(std), std)

@@ -1,0 +1,160 @@
+"""The Bayesian dynamics model: transitions in, draws of the dynamics out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynapilco.dynamics.config import DynamicsConfig
+from dynapilco.dynamics.encoding import Geometry, Normaliser, Stepping, make_stepping
+from dynapilco.dynamics.transitions import Transitions
+from dynapilco.inference import (
+    BayesianModel,
+    Draw,
+    FanInNormal,
+    FitReport,
+    Gaussian,
+    InferenceMethod,
+    StackedNetwork,
+    State,
+    Target,
+    fit,
+    mlp,
+)
+from dynapilco.inference.method import Metrics
+
+
+@dataclass(frozen=True)
+class DynamicsDraw:
+    """S fixed dynamics functions on raw features: normalisers are folded in.
+
+    Attributes
+    ----------
+    functions : Draw
+        Of z = [x, sin, cos, u] (D + 2A + M columns) to outputs y (O columns) in the units of the state.
+    geometry : Geometry
+    stepping : Stepping
+    sensor_std : Tensor or None
+        Standard deviation (D,) of sensor noise. When it is given, the noise of the model is sensor noise: states move
+        without noise and only the policy sees it (``noise="observation"``).
+    """
+
+    functions: Draw
+    geometry: Geometry
+    stepping: Stepping
+    sensor_std: Tensor | None
+
+    @property
+    def size(self) -> int:
+        """S."""
+        return self.functions.size
+
+    @property
+    def process_std(self) -> Tensor | None:
+        """Noise of each function's outputs, (S, O), or None where states move without noise."""
+        return self.functions.scale if self.sensor_std is None else None
+
+    def outputs(self, x: Tensor, u: Tensor) -> Tensor:
+        """Mean outputs y (S, P, O) of states x (S, P, D) and actions u (S, P, M)."""
+        return self.functions.each(torch.cat([self.geometry.features(x), u], dim=-1))
+
+    def step(self, x: Tensor, u: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Next states of (R, S, P, D) under actions (R, S, P, M), plus scaled output noise (R, S, P, O)."""
+        r, s, p, _ = x.shape
+        y = self.outputs(x.transpose(0, 1).reshape(s, r * p, -1), u.transpose(0, 1).reshape(s, r * p, -1))
+        y = y.reshape(s, r, p, -1).transpose(0, 1)
+        return self.stepping.advance(x, y if noise is None else y + noise)
+
+
+class DynamicsModel:
+    """A BNN over transitions, fitted by any inference method.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    config : DynamicsConfig
+    method : InferenceMethod
+    device : torch.device
+    """
+
+    def __init__(
+        self, geometry: Geometry, config: DynamicsConfig, method: InferenceMethod, device: torch.device
+    ) -> None:
+        self.geometry, self.config, self.method, self.device = geometry, config, method, device
+        stepping = make_stepping(geometry, config.targets)
+        self.stepping = Stepping(stepping.transition.to(device), stepping.effect.to(device), stepping.columns)
+        inputs = len(geometry.kept(geometry.actions))
+        with torch.random.fork_rng(devices=[]):  # the skeleton's own initial weights are never used
+            network = mlp(inputs, self.stepping.outputs, config.hidden, config.activation)
+        self.bayes = BayesianModel(
+            StackedNetwork(network),
+            Gaussian(floor=config.noise_floor),
+            FanInNormal(config.prior_scale, config.prior_output_scale),
+            self.stepping.outputs,
+        )
+        self.state: State | None = None
+        self.inputs: Normaliser | None = None
+        self.targets: Normaliser | None = None
+        self.sensor_std: Tensor | None = None
+
+    def fit(
+        self,
+        data: Transitions,
+        generator: torch.Generator,
+        callback: Callable[[int, int, Metrics], None] | None = None,
+    ) -> FitReport:
+        """Fit to all data; warm where it was fitted before."""
+        data = data.to(self.device)
+        rows, y = self._rows(data.states, data.actions), self.stepping.targets(data.states, data.next_states)
+        self.inputs, self.targets = Normaliser.of_inputs(rows), Normaliser.of_targets(y.cpu())
+        self.targets = Normaliser(self.targets.mean.to(self.device), self.targets.std.to(self.device))
+        warm = self.state is not None
+        if self.state is None:
+            self.state = self.method.init(self.bayes, generator)
+        target = Target(self.bayes, self.inputs(rows), self.targets(y))
+        steps = self.method.steps(warm=warm)
+        report = fit(self.method, self.state, target, generator, steps=steps, callback=callback)
+        if self.config.noise == "observation":
+            self.sensor_std = self._estimate_sensor_std(data, generator)
+        return report
+
+    def draw(self, size: int, generator: torch.Generator) -> DynamicsDraw:
+        """``size`` dynamics functions."""
+        assert self.state is not None and self.inputs is not None and self.targets is not None, "fit first"
+        functions = self.method.draw(self.bayes, self.state, size, generator)
+        zeros = torch.zeros_like(self.targets.std)
+        functions = functions.fold(
+            (1 / self.inputs.std, -self.inputs.mean / self.inputs.std), (self.targets.std, zeros)
+        ).project(self.geometry.selection(self.geometry.actions).to(self.device))
+        return DynamicsDraw(functions, self.geometry, self.stepping, self.sensor_std)
+
+    def snapshot(self) -> State:
+        """Everything learned, as named tensors."""
+        assert self.state is not None and self.inputs is not None and self.targets is not None, "fit first"
+        named = {f"method/{name}": t.detach().clone() for name, t in self.state.items()}
+        named |= {"inputs/mean": self.inputs.mean, "inputs/std": self.inputs.std}
+        named |= {"targets/mean": self.targets.mean, "targets/std": self.targets.std}
+        return named if self.sensor_std is None else {**named, "sensor_std": self.sensor_std}
+
+    def restore(self, named: State) -> None:
+        """Put a snapshot back."""
+        named = {name: t.to(self.device) for name, t in named.items()}
+        self.state = {n.removeprefix("method/"): t.clone() for n, t in named.items() if n.startswith("method/")}
+        self.inputs = Normaliser(named["inputs/mean"], named["inputs/std"])
+        self.targets = Normaliser(named["targets/mean"], named["targets/std"])
+        self.sensor_std = named.get("sensor_std")
+
+    def _rows(self, states: Tensor, actions: Tensor) -> Tensor:
+        features = torch.cat([self.geometry.features(states), actions], dim=-1)
+        return features[:, self.geometry.kept(self.geometry.actions)]
+
+    def _estimate_sensor_std(self, data: Transitions, generator: torch.Generator) -> Tensor:
+        """Residual of each state column over sqrt(2): both ends of a transition carry the sensor's noise."""
+        self.sensor_std = None
+        draw = self.draw(20, generator)
+        x, u = (t.expand(draw.size, *t.shape) for t in (data.states, data.actions))
+        predicted = self.stepping.advance(data.states, draw.outputs(x, u).mean(0))
+        return (data.next_states - predicted).square().mean(0).sqrt() / 2**0.5

@@ -1,0 +1,91 @@
+"""What a policy is: a stateless function of flat parameters, evaluated for R candidates at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynapilco.core.errors import UserError
+from dynapilco.core.registry import Registry
+from dynapilco.dynamics.encoding import Geometry
+from dynapilco.inference.stack import DenseStack
+
+POLICIES: Registry[type] = Registry("policy")
+
+
+class Policy(ABC):
+    """A deterministic controller, squashed to the action box.
+
+    It sees features of the state without raw angles ([x, sin, cos], scaled), and returns a *raw* action; the bounded
+    action is ``centre + half * tanh(raw)``.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    low, high : Tensor
+        Bounds of the action box, (M,), finite.
+    scale : Tensor
+        Multiplies the state columns before the policy sees them, (D,).
+    """
+
+    def __init__(self, geometry: Geometry, low: Tensor, high: Tensor, scale: Tensor) -> None:
+        self.geometry = geometry
+        self.centre, self.half = (low + high) / 2, (high - low) / 2
+        full = torch.cat([scale, torch.ones(2 * len(geometry.angles), device=scale.device)])
+        # features (D + 2A) -> inputs: raw angles dropped, the rest scaled
+        self.encoder = torch.diag(full) @ geometry.selection().to(scale.device)
+
+    @property
+    def inputs(self) -> int:
+        """Number of columns that the policy sees."""
+        return self.encoder.shape[1]
+
+    @abstractmethod
+    def init(self, candidates: int, generator: torch.Generator) -> Tensor:
+        """Fresh parameters (R, n)."""
+
+    @abstractmethod
+    def raw(self, params: Tensor, features: Tensor) -> Tensor:
+        """Raw actions (R, N, M) of params (R, n) on features (R, N, D + 2A)."""
+
+    def dense(self, params: Tensor) -> DenseStack | None:
+        """The policy as dense layers on features, G = R; None where it is not one."""
+        return None
+
+    def squash(self, raw: Tensor) -> Tensor:
+        """Bounded actions in the units of the environment."""
+        return self.centre + self.half * raw.tanh()
+
+    def act(self, params: Tensor, states: Tensor) -> Tensor:
+        """Actions (N, M) of one candidate, params (n,), at states (N, D)."""
+        features = self.geometry.features(states)
+        return self.squash(self.raw(params.unsqueeze(0), features.unsqueeze(0)))[0]
+
+
+def make_policy(
+    name: str, kwargs: dict[str, Any] | None, geometry: Geometry, low: Tensor, high: Tensor, scale: Tensor
+) -> Policy:
+    """Build a policy by name.
+
+    Raises
+    ------
+    UserError
+        For an unknown name or option, naming the valid ones.
+    """
+    cls = POLICIES[name]
+    return cls(geometry, low, high, scale, check_options(name, kwargs))
+
+
+def check_options(name: str, kwargs: dict[str, Any] | None) -> Any:
+    """The policy's options dataclass, filled from ``kwargs``."""
+    options = POLICIES[name].Options
+    assert is_dataclass(options)
+    valid = [f.name for f in fields(options)]
+    for key in kwargs or {}:
+        if key not in valid:
+            raise UserError(f"policy {name!r} has no option {key!r}: valid options are {', '.join(valid) or 'none'}")
+    return options(**(kwargs or {}))

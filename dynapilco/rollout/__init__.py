@@ -1,0 +1,7 @@
+"""Imagined rollouts: particles through draws, by two engines and two ways of propagation."""
+
+from dynapilco.rollout.config import PROPAGATIONS, RolloutConfig
+from dynapilco.rollout.noise import RolloutNoise, sample_noise
+from dynapilco.rollout.rollout import Simulator, Trajectories
+
+__all__ = ["PROPAGATIONS", "RolloutConfig", "RolloutNoise", "Simulator", "Trajectories", "sample_noise"]

@@ -1,0 +1,5 @@
+"""The compiled CPU engine of rollouts: frozen dense dynamics under a dense policy, forward and adjoint in C++."""
+
+from dynapilco.rollout.fused.engine import SegmentPlan, available, fused_segment, supports, unavailable_reason
+
+__all__ = ["SegmentPlan", "available", "fused_segment", "supports", "unavailable_reason"]

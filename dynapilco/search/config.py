@@ -1,0 +1,52 @@
+"""Settings of policy search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynapilco.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Pathwise policy search: several starts, successive halving, Adam with clipped gradients."""
+
+    steps: int = 600
+    """Gradient steps of the candidates that go all the way."""
+    screening_steps: int = 150
+    """Gradient steps of every candidate before the first halving."""
+    fresh_starts: int = 3
+    """Newly initialised candidates, beside the warm ones (the delivered and the newest policy)."""
+    survivors: int = 2
+    """Candidates that go on after screening."""
+    learning_rate: float = 0.005
+    """Adam's rate at the start; a cosine takes it to (nearly) zero."""
+    clip_norm: float = 0.1
+    """Largest norm of a candidate's gradient."""
+    action_noise: float = 0.5
+    """Standard deviation of noise added before the squashing, at the start; falls linearly to 0 at 80 % of the
+    steps. It smooths the objective."""
+    refresh_every: int = 1
+    """Gradient steps between fresh random numbers; 1 is never the same twice, larger values are common random
+    numbers."""
+    redraw_every: int = 20
+    """Gradient steps between fresh draws of the dynamics (for an ensemble whose members are all in use, each draw is
+    the same)."""
+    initial_reward_power: float = 1.0
+    """Power of the reward at the first step, for rewards in (0, 1]: below 1 widens a narrow reward."""
+    final_reward_power: float = 1.0
+    """Power of the reward from half of the steps on; in between it moves geometrically."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "screening_steps", "survivors", "refresh_every", "redraw_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        if self.fresh_starts < 0:
+            raise UserError(f"fresh_starts={self.fresh_starts!r}: expected 0 or more")
+        if self.screening_steps > self.steps:
+            raise UserError(f"screening_steps={self.screening_steps!r}: expected at most steps={self.steps}")
+        for name in ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name}={getattr(self, name)!r}: expected a number above 0")
+        if self.action_noise < 0:
+            raise UserError(f"action_noise={self.action_noise!r}: expected 0 or more")

@@ -1,0 +1,99 @@
+"""The sink that keeps a run on disk: ``progress.csv``, figures and videos."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynapilco.core.storage import write_atomically
+from dynapilco.tracking.figures import learning_curve, particle_fan, png
+from dynapilco.tracking.sink import Sink, Trial, TrialRow
+from dynapilco.tracking.video import write_video
+
+PROGRESS_FILE = "progress.csv"
+FRAME_SECONDS = 1 / 30  # for environments without a clock
+
+
+def progress_csv(rows: Sequence[TrialRow]) -> str:
+    """Render ``progress.csv``.
+
+    An empty cell stands for None, booleans are ``true`` and ``false``, and floats are written so that reading them
+    gives the same number again.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(TrialRow.columns())
+    writer.writerows([_cell(value) for value in row.cells().values()] for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return repr(float(value)) if isinstance(value, float | np.floating) else str(value)
+
+
+class FileSink(Sink):
+    """Writes ``progress.csv``, ``figures/`` and ``videos/`` into a run directory.
+
+    Every file is written anew as a whole after each trial, so none is ever half there. Nothing is written before
+    ``start``.
+
+    Parameters
+    ----------
+    run_dir : Path
+    history : sequence of TrialRow
+        Trials that a resumed run finished before; whatever else ``progress.csv`` holds is dropped.
+    message : callable, optional
+        Hears what a person should know, in one sentence.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        history: Sequence[TrialRow] = (),
+        message: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.run_dir = run_dir
+        self.rows = list(history)
+        self._message = message
+
+    def start(self, config: dict[str, Any], trials: int) -> None:
+        """Write the table as far as it is known."""
+        self._write_progress()
+
+    def trial(self, trial: Trial) -> None:
+        """Write the table, the figures and, when there are frames, the video."""
+        row = trial.row
+        self.rows.append(row)
+        self._write_progress()
+        self._write_figure("learning_curve", png(learning_curve(self.rows)))
+        if trial.fan is not None:
+            self._write_figure(f"trial-{row.trial:02d}-prediction", png(particle_fan(trial.fan, fan_title(row))))
+        if trial.frames:
+            path = self.run_dir / "videos" / f"trial-{row.trial:02d}.mp4"
+            write_video(path, trial.frames, frame_seconds(row), self._message)
+
+    def _write_progress(self) -> None:
+        write_atomically(self.run_dir / PROGRESS_FILE, progress_csv(self.rows))
+
+    def _write_figure(self, name: str, content: bytes) -> None:
+        write_atomically(self.run_dir / "figures" / f"{name}.png", content)
+
+
+def fan_title(row: TrialRow) -> str:
+    """Heading of the figure of a trial: what was expected of it and what came."""
+    predicted = "" if row.predicted_return is None else f", predicted {row.predicted_return:.1f}"
+    return f"Trial {row.trial}: return {row.ret:.1f}{predicted}"
+
+
+def frame_seconds(row: TrialRow) -> float:
+    """Seconds between two frames of a trial."""
+    return row.env_seconds / row.env_steps if row.env_seconds and row.env_steps else FRAME_SECONDS

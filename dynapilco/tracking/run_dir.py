@@ -1,0 +1,71 @@
+"""The folder of a run: its name, and the files that say how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from dynapilco.core.errors import UserError
+from dynapilco.core.storage import write_atomically
+
+CONFIG_FILE = "config.toml"
+COMMAND_FILE = "command.txt"
+CHECKPOINT_FOLDER = "checkpoint"
+
+
+def run_name(env_id: str, inference: str, seed: int, when: datetime) -> str:
+    """``<env>__<inference>__s<seed>__<YYYYmmdd-HHMMSS>``, with ``-`` for the signs that folders cannot have."""
+    env = env_id.replace("/", "-").replace(":", "-")
+    return f"{env}__{inference}__s{seed}__{when:%Y%m%d-%H%M%S}"
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that holds anything; a run never writes over another.
+
+    Raises
+    ------
+    UserError
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"out={str(out)!r} exists and is not empty: expected a new or an empty folder")
+
+
+def make_run_dir(name: str, out: Path | None = None, root: Path = Path("runs")) -> Path:
+    """Make the folder of a run.
+
+    Parameters
+    ----------
+    name : str
+        From `run_name`; with ``-2``, ``-3``, ... where another run took it.
+    out : Path, optional
+        Exactly this folder instead.
+    """
+    if out is not None:
+        check_out(out)
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    folder, count = root / name, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)  # fails when another process was faster
+            return folder
+        except FileExistsError:
+            count += 1
+            folder = root / f"{name}-{count}"
+
+
+def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """Write the resolved configuration as ``config.toml``, which runs again through ``--config``."""
+    write_atomically(run_dir / CONFIG_FILE, tomli_w.dumps(config))
+
+
+def append_command(run_dir: Path, command: Sequence[str]) -> None:
+    """Add a line to ``command.txt``: each command that worked on this run."""
+    path = run_dir / COMMAND_FILE
+    before = path.read_text() if path.exists() else ""
+    write_atomically(path, f"{before}{shlex.join(command)}\n")

@@ -1,0 +1,118 @@
+"""What the agent tells the outside world, and the interface that hears it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One row of ``progress.csv``; ``None`` (an empty cell) where a value has no meaning yet.
+
+    Columns may be appended, never renamed.
+    """
+
+    trial: int
+    env_steps: int
+    env_seconds: float | None
+    ret: float
+    predicted_return: float | None
+    success: bool | None
+    model_nll: float | None
+    coverage_95_one_step: float | None
+    coverage_95_horizon: float | None
+    nan_rollouts: int | None
+    seconds_model: float | None
+    seconds_policy: float | None
+    seconds_env: float
+
+    def cells(self) -> dict[str, Any]:
+        """Column name -> value, in the order of the file (the field ``ret`` is the column ``return``)."""
+        return {_column(f.name): getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def columns(cls) -> list[str]:
+        """Header of ``progress.csv``."""
+        return [_column(f.name) for f in fields(cls)]
+
+
+TIME_COLUMNS = ("seconds_model", "seconds_policy", "seconds_env")
+
+
+def _column(field: str) -> str:
+    return "return" if field == "ret" else field
+
+
+@dataclass(frozen=True)
+class Fan:
+    """What the model predicted for a trial, beside what happened.
+
+    Attributes
+    ----------
+    seconds : ndarray
+        Time of each state, (T+1,), in seconds (in steps when the environment has no ``dt``).
+    predicted : ndarray
+        Particle states, (K, T+1, D), NaN rows where a particle was lost.
+    observed : ndarray
+        Real observations, (T+1, D).
+    names, units : tuple of str
+        Of the D state columns.
+    actions : ndarray
+        Real actions, (T, M).
+    action_names, action_units : tuple of str
+    """
+
+    seconds: np.ndarray
+    predicted: np.ndarray
+    observed: np.ndarray
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    actions: np.ndarray
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial.
+
+    Attributes
+    ----------
+    row : TrialRow
+    fan : Fan or None
+        None for exploration, where nothing was predicted.
+    frames : list of ndarray
+        Pictures (H, W, 3) uint8 of the episode, empty when none were recorded.
+    """
+
+    row: TrialRow
+    fan: Fan | None
+    frames: list[np.ndarray]
+
+
+class Sink:
+    """Hears a run. Every method does nothing here, so a sink overrides what it cares for."""
+
+    def start(self, config: dict[str, Any], trials: int) -> None:
+        """The run begins (or goes on): resolved configuration, and the number of trials planned in all."""
+
+    def progress(self, trial: int, phase: str, done: int, total: int, metrics: dict[str, float]) -> None:
+        """Work in ``phase`` (``"model"``, ``"policy"``, ``"environment"``) is ``done`` of ``total``.
+
+        ``metrics`` holds e.g. ``potential`` (model) or ``predicted_return`` (policy).
+        """
+
+    def trial(self, trial: Trial) -> None:
+        """A trial is finished and its checkpoint is on disk."""
+
+    def message(self, text: str) -> None:
+        """Something a person should know (numbers gone bad and recovered from, a fallback in use)."""
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The run is over."""
+
+    def close(self) -> None:
+        """Release whatever is held; called also after an error or Ctrl-C."""

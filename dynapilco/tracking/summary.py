@@ -1,0 +1,96 @@
+"""``summary.json``: what came out of a run, in one small file."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dynapilco.core.storage import write_atomically
+from dynapilco.tracking.sink import TrialRow
+
+SUMMARY_FILE = "summary.json"
+SOLVED_RATE = 0.9
+"""Share of fresh episodes that must succeed for a task to count as solved."""
+PACKAGES = ("torch", "numpy", "gymnasium", "stable_baselines3", "dynapilco")
+
+
+def build_summary(
+    config: Mapping[str, Any],
+    rows: Sequence[TrialRow],
+    returns: Sequence[float],
+    successes: Sequence[bool] | None,
+    *,
+    delivered_trial: int,
+    wall_seconds: float,
+) -> dict[str, Any]:
+    """What ``summary.json`` holds.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved configuration: its ``seed``, ``env_id`` and ``inference`` are repeated in the summary.
+    rows : sequence of TrialRow
+        All trials.
+    returns, successes : sequence
+        Of fresh episodes with the delivered policy; ``successes`` is None for a task without a rule of success.
+    delivered_trial : int
+        The trial whose policy ``predict`` uses.
+    wall_seconds : float
+        Duration of the whole run.
+    """
+    rate = None if not successes else sum(map(bool, successes)) / len(successes)
+    first = next((row for row in rows if row.success), None)
+    return {
+        "solved": None if rate is None else rate >= SOLVED_RATE,
+        "success_rate": rate,
+        "evaluation_returns": [float(r) for r in returns],
+        "first_success_trial": None if first is None else first.trial,
+        "env_seconds_to_success": None if first is None else first.env_seconds,
+        "delivered_trial": delivered_trial,
+        "trials": len(rows),
+        "nan_rollouts": sum(row.nan_rollouts or 0 for row in rows),
+        "env_id": config["env_id"],
+        "inference": config["inference"],
+        "seed": config["seed"],
+        "wall_seconds": wall_seconds,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> None:
+    """Write ``summary.json``; numbers that JSON cannot hold become null."""
+    write_atomically(run_dir / SUMMARY_FILE, json.dumps(_finite(summary), indent=1, allow_nan=False) + "\n")
+
+
+def read_summary(run_dir: Path) -> dict[str, Any] | None:
+    """Read ``summary.json``, or None when the run has none that is whole."""
+    try:
+        found = json.loads((run_dir / SUMMARY_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
