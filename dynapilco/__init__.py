@@ -1,0 +1,28 @@
+"""dynapilco: model-based reinforcement learning with Bayesian dynamics and selectable inference.
+
+>>> from dynapilco import DynaPILCO
+>>> agent = DynaPILCO("MlpPolicy", "dynapilco/CartPoleSwingUp-v0", inference="ensemble", seed=0)
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import dynapilco_envs  # noqa: F401  (registers the environments)
+
+if TYPE_CHECKING:
+    from dynapilco.agent.algorithm import DynaPILCO
+
+try:
+    __version__ = version("dynapilco")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+unknown"
+
+__all__ = ["DynaPILCO", "__version__"]
+
+
+def __getattr__(name: str) -> Any:  # import torch and stable-baselines3 only when the agent is asked for
+    if name == "DynaPILCO":
+        from dynapilco.agent.algorithm import DynaPILCO
+
+        return DynaPILCO
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,6 +24,15 @@ needs_kernel = pytest.mark.skipif(bool(MISSING), reason=f"the fused rollout need
 TOLERANCE = 2e-5
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The float64 reference is tiny: threads would only wait for one another on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @dataclass
 class Case:
     """The sizes of a segment; everything random is drawn from ``seed``."""
@@ -115,9 +124,9 @@ def reference(s: Setup, leaves):
         u = s.plan.centre.to(dtype) + s.plan.half.to(dtype) * a.tanh()
         zm = torch.cat([features(x, angles), u], -1)
         if model.groups == 1:
-            y = torch.stack([model(zm[i].flatten(0, 1)[None])[0].view(draws, particles, -1) for i in range(r)])
+            y = torch.stack([model(one.flatten(0, 1)[None])[0].view(draws, particles, -1) for one in zm])
         else:
-            y = torch.stack([model(zm[i]) for i in range(r)])
+            y = torch.stack([model(one) for one in zm])
         y = y if pn[t] is None else y + pn[t]
         x = x @ s.plan.transition.to(dtype) + y @ s.plan.effect.to(dtype)
         states.append(x)
@@ -259,7 +268,8 @@ def test_finite_differences():
     gen = torch.Generator().manual_seed(3)
     for _ in range(3):
         direction = [torch.randn(x.shape, generator=gen, dtype=torch.float64) for x in base]
-        ends = [value([x + sign * 1e-5 * d for x, d in zip(base, direction, strict=True)]) for sign in (1, -1)]
+        pairs = list(zip(base, direction, strict=True))
+        ends = [value([x + step * d for x, d in pairs]) for step in (1e-5, -1e-5)]
         slope = sum((g.double() * d).sum().item() for g, d in zip(got, direction, strict=True))
         assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-4)
 
@@ -304,7 +314,8 @@ def test_infinite_and_huge_values_behave_as_in_torch(bad):
 @needs_kernel
 def test_elementary_functions_through_a_linear_segment():
     """tanh by the action of a linear policy, sine and cosine by a model that copies its features."""
-    x = torch.cat([torch.linspace(-12, 12, 4001), torch.logspace(-30, 4, 999), torch.tensor([0.0, -0.0, 1e30])])
+    special = torch.tensor([0.0, -0.0, 1e30])
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.logspace(-30, 4, 999), special])
     x = torch.cat([x, -x]).view(1, 1, -1, 1)
     copy = torch.zeros(1, 4, 2)
     copy[0, 1, 0] = copy[0, 2, 1] = 1.0
@@ -326,6 +337,20 @@ def test_elementary_functions_through_a_linear_segment():
     small = exact.abs() < 0.1
     scale = exact.tanh().abs().clamp_min(1e-35)
     assert ((tanh - exact.tanh()).abs() / scale)[small & (exact != 0)].max() < 5e-7
+
+
+@needs_kernel
+def test_other_torch_defaults_do_not_matter():
+    engine._load.cache_clear()
+    s = build_setup(Case(L=3))
+    wanted = outcome(s, reference, torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert engine.available(), engine.unavailable_reason()
+        assert_close(outcome(s, run_fused), wanted)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @needs_kernel
@@ -374,15 +399,6 @@ def test_supports():
     assert not engine.supports(double, policy)
 
 
-def reason_under(tmp_path, **env):
-    """Return what a fresh process says about the kernel in this environment."""
-    code = "from dynapilco.rollout.fused import engine; print(engine.available(), engine.unavailable_reason())"
-    own = {k: v for k, v in os.environ.items() if k not in ("CXX", "DYNAPILCO_ENGINE")}
-    own |= {"DYNAPILCO_CACHE_DIR": str(tmp_path), **env}
-    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
-    return done.stdout
-
-
 def test_no_compiler_leaves_a_reason(tmp_path, monkeypatch):
     engine._load.cache_clear()
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -419,7 +435,10 @@ def test_other_failures_leave_a_reason(tmp_path, monkeypatch):
 
 @needs_kernel
 def test_fresh_cache_builds_once_in_several_processes(tmp_path):
-    code = "from dynapilco.rollout.fused import build; print(build.build())"
+    code = (
+        "from dynapilco.rollout.fused import build; "
+        "build.FLAGS = ('-O0', '-std=c++17', '-shared', '-fPIC'); print(build.build())"  # quick to compile
+    )
     env = {**os.environ, "DYNAPILCO_CACHE_DIR": str(tmp_path / "fresh")}
     runs = [
         subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)

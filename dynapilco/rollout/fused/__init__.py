@@ -1,4 +1,4 @@
-"""The compiled CPU engine of rollouts: frozen dense dynamics under a dense policy, forward and adjoint in C++."""
+"""The compiled CPU engine of rollouts: frozen dense dynamics under a dense policy and its adjoint, in C++."""
 
 from dynapilco.rollout.fused.engine import SegmentPlan, available, fused_segment, supports, unavailable_reason
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 # Never -ffast-math: linking it sets flush-to-zero for the whole process, and NaN must propagate.
-FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
+FLOAT_FLAGS = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+FLAGS = ("-O3", "-std=c++17", *FLOAT_FLAGS, "-shared", "-fPIC")
 # The target flags to try in turn: some compilers know only -mcpu for this machine, or neither.
 TARGETS = (("-march=native",), ("-mcpu=native",), ())
 COMPILERS = ("c++", "g++", "clang++")
@@ -85,7 +86,9 @@ def _compile(compiler: list[str], library: Path) -> None:
 
 def _fingerprint(compiler: list[str]) -> str:
     """Hash whatever the machine code depends on."""
-    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    version = subprocess.run(
+        [*compiler, "--version"], capture_output=True, text=True, timeout=30, check=False
+    )
     parts = [SOURCE.read_text(), repr((FLAGS, TARGETS)), repr(compiler), version.stdout, _cpu_model()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 

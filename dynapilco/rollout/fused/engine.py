@@ -1,8 +1,9 @@
 """The Python face of the fused rollout: particles through a frozen model under a policy, in one C++ call.
 
-A segment is ``length`` time steps of ``R`` candidate policies, ``S`` draws and ``P`` particles a draw. The forward
-pass keeps the activations, the backward pass returns the gradients of the policy and of the start state. The
-kernel is compiled at first use; where that fails ``available`` is False and ``unavailable_reason`` says why.
+A segment is ``length`` time steps of ``R`` candidate policies, ``S`` draws and ``P`` particles a draw. The
+forward pass keeps the activations, the backward pass returns the gradients of the policy and of the start
+state. The kernel is compiled at first use; where that fails ``available`` is False and ``unavailable_reason``
+says why.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,36 +23,59 @@ from dynapilco.inference.stack import DenseStack
 from dynapilco.rollout.fused.build import BuildError, build
 
 _MAX_LAYERS = 16  # kMaxLayers of kernel.cpp
-_INTEGERS = (
-    "candidates particles groups length state angle_count action output policy_layers model_layers"
-).split()
+_MAX_SHAPES = 8
 
 
 class _Problem(ctypes.Structure):
     """``Problem`` of kernel.cpp."""
 
-    _fields_ = [  # noqa: RUF012
-        *((name, ctypes.c_int64) for name in _INTEGERS),
-        *((name, ctypes.c_void_p) for name in "policy_width model_width angles model masks motion".split()),
-        *((name, ctypes.c_void_p) for name in "centre half".split()),
+    _fields_ = [
+        ("candidates", ctypes.c_int64),
+        ("particles", ctypes.c_int64),
+        ("groups", ctypes.c_int64),
+        ("length", ctypes.c_int64),
+        ("state", ctypes.c_int64),
+        ("angle_count", ctypes.c_int64),
+        ("action", ctypes.c_int64),
+        ("output", ctypes.c_int64),
+        ("policy_layers", ctypes.c_int64),
+        ("model_layers", ctypes.c_int64),
+        ("policy_width", ctypes.c_void_p),
+        ("model_width", ctypes.c_void_p),
+        ("angles", ctypes.c_void_p),
+        ("model", ctypes.c_void_p),
+        ("masks", ctypes.c_void_p),
+        ("motion", ctypes.c_void_p),
+        ("centre", ctypes.c_void_p),
+        ("half", ctypes.c_void_p),
     ]
 
 
 class _Call(ctypes.Structure):
     """``Call`` of kernel.cpp."""
 
-    _fields_ = [  # noqa: RUF012
-        (name, ctypes.c_void_p)
-        for name in (
-            "weights biases start action_noise obs_noise process_noise states actions saved scratch "
-            "grad_states grad_actions grad_weights grad_biases grad_start"
-        ).split()
+    _fields_ = [
+        ("weights", ctypes.c_void_p),
+        ("biases", ctypes.c_void_p),
+        ("start", ctypes.c_void_p),
+        ("action_noise", ctypes.c_void_p),
+        ("obs_noise", ctypes.c_void_p),
+        ("process_noise", ctypes.c_void_p),
+        ("states", ctypes.c_void_p),
+        ("actions", ctypes.c_void_p),
+        ("saved", ctypes.c_void_p),
+        ("scratch", ctypes.c_void_p),
+        ("grad_states", ctypes.c_void_p),
+        ("grad_actions", ctypes.c_void_p),
+        ("grad_weights", ctypes.c_void_p),
+        ("grad_biases", ctypes.c_void_p),
+        ("grad_start", ctypes.c_void_p),
     ]
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # Availability
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 def available() -> bool:
@@ -99,7 +124,7 @@ def _declare(library: Any) -> None:
 
 
 def supports(model: DenseStack, policy: DenseStack) -> bool:
-    """Whether the kernel can evaluate this pair: tanh hidden layers, float32 on the CPU, an unmasked policy."""
+    """Whether the kernel can run this pair: tanh hidden layers, float32 on the CPU, an unmasked policy."""
     return _plain(model) and _plain(policy) and all(mask is None for mask in policy.masks)
 
 
@@ -112,9 +137,9 @@ def _plain(stack: DenseStack) -> bool:
     )
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # The plan
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +149,9 @@ class SegmentPlan:
     Attributes
     ----------
     model : DenseStack
-        The dynamics, G = ``draws`` groups (draw s uses group s) or G = 1 shared; with masks (S * P, width) G = 1.
-        Its input is ``[x, sin x[angles], cos x[angles], u]``, its output has O columns. It is frozen: copied
-        here once, without gradients.
+        The dynamics, G = ``draws`` groups (draw s uses group s) or G = 1 shared, there perhaps with masks
+        (S * P, width). Its input is ``[x, sin x[angles], cos x[angles], u]``, its output has O columns. It is
+        frozen: copied here once, without gradients.
     angles : tuple of int
         The A components of the state that enter as sine and cosine besides themselves.
     transition : Tensor, shape (D, D)
@@ -161,7 +186,7 @@ class SegmentPlan:
         if self.model.weights[0].shape[1] != d + 2 * len(self.angles) + m:
             raise ValueError(f"the model takes {self.model.weights[0].shape[1]} inputs, not D + 2 A + M")
         if self.model.weights[last].shape[2] != o:
-            raise ValueError(f"the model has {self.model.weights[last].shape[2]} outputs, not the effect's {o}")
+            raise ValueError(f"the model has {self.model.weights[last].shape[2]} outputs, not O = {o}")
         if any(not 0 <= i < d for i in self.angles):
             raise ValueError(f"angles {self.angles} are not components of a state of {d}")
         _check_stack(self.model, "model")
@@ -178,6 +203,8 @@ class SegmentPlan:
         key = (candidates, particles, length, *widths)
         found = self._shapes.get(key)
         if found is None:
+            if len(self._shapes) >= _MAX_SHAPES:  # the workspaces of old sizes would pile up
+                del self._shapes[next(iter(self._shapes))]
             found = self._shapes[key] = _Shape(self, widths, candidates, particles, length)
         return found
 
@@ -276,7 +303,7 @@ class _Shape:
         self.states, self.actions = torch.Size((length, *rows, d)), torch.Size((length, *rows, m))
         self.outputs = torch.Size((length, *rows, o))
         self.layers = len(widths) - 1
-        self.weights = [torch.Size((candidates, i, j)) for i, j in zip(widths, widths[1:], strict=False)]
+        self.weights = [torch.Size((candidates, i, j)) for i, j in pairwise(widths)]
         self.biases = [torch.Size((candidates, j)) for j in widths[1:]]
         self._owner = packed  # keeps the memory behind the structure's pointers
         self._width = _int64s(widths)
@@ -299,9 +326,9 @@ class _Shape:
         self.run_backward: Callable[..., None] = packed.library.dynapilco_backward
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # The segment
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 def fused_segment(
@@ -358,7 +385,7 @@ def fused_segment(
 
 
 def _checked(x: Tensor, size: torch.Size, name: str) -> Tensor:
-    if x.shape != size or x.dtype != torch.float32 or x.device.type != "cpu":
+    if x.shape != size or x.dtype is not torch.float32 or not x.is_cpu:
         wanted = f"float32 {tuple(size)} on the CPU"
         raise ValueError(f"{name} must be {wanted}, got {x.dtype} {tuple(x.shape)} on {x.device}")
     return x if x.is_contiguous() else x.contiguous()
@@ -414,14 +441,12 @@ def _backward(
     """Return the gradients of the start and of every weight and bias."""
     call, *alive = _call(shape, tensors)
     scratch = _Workspace(shape.backward_pool, shape.backward_size)
-    grads = [_empty(*size) for size in (shape.start, *shape.weights, *shape.biases)]
+    grads = [_empty(*shape.start), *[torch.empty_like(x) for x in tensors]]
     weights, biases = _pointers(grads[1 : 1 + shape.layers]), _pointers(grads[1 + shape.layers :])
-    if grad_states is not None:
-        grad_states = grad_states.contiguous()
-        call.grad_states = grad_states.data_ptr()
-    if grad_actions is not None:
-        grad_actions = grad_actions.contiguous()
-        call.grad_actions = grad_actions.data_ptr()
+    seen = [
+        None if g is None else g.contiguous() for g in (grad_states, grad_actions)
+    ]  # alive until the call
+    call.grad_states, call.grad_actions = [None if g is None else g.data_ptr() for g in seen]
     # The backward pass does not read this noise (the features hold it), only whether there was one.
     call.obs_noise = saved.floats.data_ptr() if had_obs_noise else None
     call.saved, call.scratch = saved.floats.data_ptr(), scratch.floats.data_ptr()
@@ -451,9 +476,9 @@ class _Segment(torch.autograd.Function):
         return None, None, *_backward(ctx.shape, ctx.had_obs_noise, tensors, ctx.saved, grads[0], grads[1])
 
 
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 # The check after loading
-# ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode(False)

@@ -16,8 +16,8 @@
 //
 // Layout. Rows are particles, vector lanes are the units of a layer: every product is (rows, K) @ (K, N) with a
 // tile of rows x vectors held in registers, so no particle count wastes lanes. Row-major buffers have their rows
-// padded to whole vectors (pad). Weights are packed as [vector of N][k][lane]. The padding of a weight is zero, the
-// padding of an activation is undefined and never read as a number (a NaN there must not spread).
+// padded to whole vectors (pad). Weights are packed as [vector of N][k][lane]. The padding of a weight is zero,
+// the padding of an activation is undefined and never read as a number (a NaN there must not spread).
 //
 // The work is cut in chunks: at most kMaxRows rows that share the model's weights. A chunk runs through all the
 // steps before the next one starts, so its model weights stay in the cache. One thread; fixed summation order.
@@ -118,32 +118,48 @@ static void sincos_all(long n, const float *x, float *sine, float *cosine) {
 // Matrix products
 // ---------------------------------------------------------------------------------------------------------------
 
-// out[r, v] = init[r, v] + sum_k x[r, k] b[k, v] for a tile of MR rows and NV vectors, accumulated in registers.
+// acc[r, v] += x[r, 0] b[0, v] for a tile of MR rows and NV vectors in registers.
+template <int MR, int NV>
+INLINE void tile_step(vec (&acc)[MR][NV], const float *x, long x_row, const float *b, long b_vec) {
+  vec w[NV];
+#pragma GCC unroll 4
+  for (int v = 0; v < NV; ++v) w[v] = load(b + v * b_vec);
+#pragma GCC unroll 16
+  for (int r = 0; r < MR; ++r) {
+    const vec xr = splat(x[r * x_row]);
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[r][v] += xr * w[v];
+  }
+}
+
+// out[r, v] = init[r, v] + sum_k x[r, k] b[k, v]. A small tile takes several partial sums over k: a product must
+// wait about 4 cycles for the one before it in the same sum, and two are issued a cycle.
 template <int MR, int NV>
 INLINE void tile(long K, const float *x, long x_row, long x_k, const float *b, long b_k, long b_vec,
                  const float *init, long init_row, float *out, long out_row) {
-  vec acc[MR][NV];
+  constexpr int parts = MR * NV >= 8 ? 1 : MR * NV >= 4 ? 2 : 4;
+  vec acc[parts][MR][NV];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) acc[r][v] = init ? load(init + r * init_row + v * kLanes) : (vec){};
-  for (long k = 0; k < K; ++k) {
-    vec w[NV];
+    for (int v = 0; v < NV; ++v) {
+      acc[0][r][v] = init ? load(init + r * init_row + v * kLanes) : (vec){};
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) w[v] = load(b + v * b_vec);
-#pragma GCC unroll 16
-    for (int r = 0; r < MR; ++r) {
-      const vec xr = splat(x[r * x_row]);
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) acc[r][v] += xr * w[v];
+      for (int i = 1; i < parts; ++i) acc[i][r][v] = (vec){};
     }
-    x += x_k;
-    b += b_k;
+  for (; parts > 1 && K >= parts; K -= parts, x += parts * x_k, b += parts * b_k) {
+#pragma GCC unroll 4
+    for (int i = 0; i < parts; ++i) tile_step<MR, NV>(acc[i], x + i * x_k, x_row, b + i * b_k, b_vec);
   }
+  for (; K > 0; --K, x += x_k, b += b_k) tile_step<MR, NV>(acc[0], x, x_row, b, b_vec);
 #pragma GCC unroll 16
   for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) store(out + r * out_row + v * kLanes, acc[r][v]);
+    for (int v = 0; v < NV; ++v) {
+#pragma GCC unroll 4
+      for (int i = 1; i < parts; ++i) acc[0][r][v] += acc[i][r][v];
+      store(out + r * out_row + v * kLanes, acc[0][r][v]);
+    }
 }
 
 typedef void (*TileFn)(long K, const float *x, long ldx, const float *b, long ldb, const float *init,
@@ -180,14 +196,13 @@ static const TileFn kOuter[kMaxVectors][kMaxTileRows] = TILE_TABLE(tile_outer);
 
 INLINE long tile_rows(long nv) { return min_of(kAccumulators / nv, kMaxTileRows); }
 
-// Cycles (in units of half a product) that a multiply-add over tiles of nv vectors takes for rows x total vectors:
-// two products or two loads a cycle, and at least the latency of a product.
+// Half cycles that one k takes over tiles of nv vectors and all the rows: two products or two loads a cycle.
 static long tiling_cost(long rows, long nv) {
   const long blocks = (rows + tile_rows(nv) - 1) / tile_rows(nv), low = rows / blocks, many = rows % blocks;
   auto one = [nv](long r) {
     long c = r * nv;
     if (c < r + nv) c = r + nv;
-    return c < 8 ? 8 : c;
+    return c < 4 ? 4 : c;
   };
   return one(low) * (blocks - many) + (many ? one(low + 1) * many : 0);
 }
@@ -283,9 +298,14 @@ static void pack(long K, long N, const float *src, long k_stride, long n_stride,
       for (long k = 0; k < pad(K); ++k) *dst++ = k < K ? src[k * k_stride + n * n_stride] : 0.0f;
     return;
   }
-  for (long v = 0; v < pad(N); v += kLanes)
-    for (long k = 0; k < K; ++k)
-      for (long n = v; n < v + kLanes; ++n) *dst++ = n < N ? src[k * k_stride + n * n_stride] : 0.0f;
+  for (long v = 0; v < pad(N); v += kLanes) {
+    const long real = min_of(kLanes, N - v);
+    for (long k = 0; k < K; ++k, dst += kLanes) {
+      const float *from = src + k * k_stride + v * n_stride;
+      for (long i = 0; i < real; ++i) dst[i] = from[i * n_stride];
+      for (long i = real; i < kLanes; ++i) dst[i] = 0.0f;
+    }
+  }
 }
 
 // out (rows, pad(N)) = bias + x (rows, K) @ packed.
@@ -353,15 +373,18 @@ static void find_layers(const Net &net, const float *packed, Layer *layer) {
   }
 }
 
-// Pack group g of the weights (groups, in, out) and biases (groups, out).
-static void pack_net(const Net &net, const float *const *weights, const float *const *biases, long g, float *dst) {
+enum Want { kForward = 1, kBackward = 2 };
+
+// Pack group g of the weights (groups, in, out) and biases (groups, out): the matrices of the passes wanted.
+static void pack_net(const Net &net, const float *const *weights, const float *const *biases, long g, float *dst,
+                     int want) {
   for (long l = 0; l < net.layers; ++l) {
     const long K = net.in(l), N = net.out(l);
     const float *w = weights[l] + g * K * N, *b = biases[l] + g * N;
-    pack(K, N, w, N, 1, dst);
+    if (want & kForward) pack(K, N, w, N, 1, dst);
     dst += pad(packed_size(K, N));
     for (long n = 0; n < pad(N); ++n) *dst++ = n < N ? b[n] : 0.0f;
-    pack(N, K, w, 1, N, dst);
+    if (want & kBackward) pack(N, K, w, 1, N, dst);
     dst += pad(packed_size(N, K));
   }
 }
@@ -496,9 +519,9 @@ struct Segment {
     return arena.used;
   }
 
-  void prepare() {
+  void prepare(int want) {
     const long size = policy.packed_floats();
-    for (long r = 0; r < R; ++r) pack_net(policy, c.weights, c.biases, r, policies + r * size);
+    for (long r = 0; r < R; ++r) pack_net(policy, c.weights, c.biases, r, policies + r * size, want);
     find_layers(motion, p.motion, motion_layer);
   }
 
@@ -529,8 +552,8 @@ struct Segment {
   }
 
   // The rows of candidate r0 + i of this chunk in an (L, R, N, width) tensor.
-  template <class T> static T *rows_of(T *tensor, const Segment &s, const Chunk &k, long t, long i, long width) {
-    return tensor + ((t * s.R + k.r0 + i) * s.N + k.n0) * width;
+  template <class T> T *rows_of(T *tensor, const Chunk &k, long t, long i, long width) const {
+    return tensor + ((t * R + k.r0 + i) * N + k.n0) * width;
   }
 
   // Write [v, sin v[angles], cos v[angles]] into the first columns of z.
@@ -564,7 +587,7 @@ struct Segment {
     for (long i = 0; i < k.rc; ++i)
       for (long n = 0; n < k.nc; ++n)
         for (long d = 0; d < D; ++d)
-          x[(i * k.nc + n) * pad(D) + d] = rows_of(c.start, *this, k, 0, i, D)[n * D + d];
+          x[(i * k.nc + n) * pad(D) + d] = rows_of(c.start, k, 0, i, D)[n * D + d];
     for (long t = 0; t < p.length; ++t) {
       float *z = kept.at(z_at, z_width, row0, rows, t);
       write_features(rows, x, z, z_width);
@@ -582,7 +605,7 @@ struct Segment {
     if (c.obs_noise) {
       float *zp = kept.at(zp_at, pad(features), row0, rows, t);
       for (long i = 0; i < k.rc; ++i) {
-        const float *noise = rows_of(c.obs_noise, *this, k, t, i, D);
+        const float *noise = rows_of(c.obs_noise, k, t, i, D);
         for (long n = 0; n < k.nc; ++n)
           for (long d = 0; d < D; ++d) {
             const long at = (i * k.nc + n) * pad(D) + d;
@@ -606,14 +629,14 @@ struct Segment {
     }
     float *th = kept.at(th_at, pad(M), row0, rows, t);
     for (long i = 0; i < k.rc; ++i) {
-      const float *noise = c.action_noise ? rows_of(c.action_noise, *this, k, t, i, M) : nullptr;
+      const float *noise = c.action_noise ? rows_of(c.action_noise, k, t, i, M) : nullptr;
       for (long n = 0; n < k.nc; ++n)
         for (long m = 0; m < M; ++m)
           th[(i * k.nc + n) * M + m] = wide[0][(i * k.nc + n) * pad(M) + m] + (noise ? noise[n * M + m] : 0.0f);
     }
     tanh_in_place(rows * M, th); // compact (rows, M); the field is padded beyond
     for (long i = 0; i < k.rc; ++i) {
-      float *actions = rows_of(c.actions, *this, k, t, i, M);
+      float *actions = rows_of(c.actions, k, t, i, M);
       for (long n = 0; n < k.nc; ++n)
         for (long m = 0; m < M; ++m) {
           const float u = p.centre[m] + p.half[m] * th[(i * k.nc + n) * M + m];
@@ -655,7 +678,7 @@ struct Segment {
   void forward_motion(const Chunk &k, long t, const float *y) {
     const long rows = k.rows();
     for (long i = 0; i < k.rc; ++i) {
-      const float *noise = c.process_noise ? rows_of(c.process_noise, *this, k, t, i, O) : nullptr;
+      const float *noise = c.process_noise ? rows_of(c.process_noise, k, t, i, O) : nullptr;
       for (long n = 0; n < k.nc; ++n) {
         const long row = i * k.nc + n;
         float *to = xy + row * pad(D + O);
@@ -665,7 +688,7 @@ struct Segment {
     }
     multiply(rows, D + O, D, xy, pad(D + O), motion_layer[0].forward, motion_layer[0].bias, x);
     for (long i = 0; i < k.rc; ++i) {
-      float *states = rows_of(c.states, *this, k, t, i, D);
+      float *states = rows_of(c.states, k, t, i, D);
       for (long n = 0; n < k.nc; ++n)
         for (long d = 0; d < D; ++d) states[n * D + d] = x[(i * k.nc + n) * pad(D) + d];
     }
@@ -686,7 +709,7 @@ struct Segment {
       }
     }
     for (long i = 0; i < k.rc; ++i) {
-      float *out = rows_of(c.grad_start, *this, k, 0, i, D);
+      float *out = rows_of(c.grad_start, k, 0, i, D);
       for (long n = 0; n < k.nc; ++n)
         for (long d = 0; d < D; ++d) out[n * D + d] = gx[(i * k.nc + n) * pad(D) + d];
     }
@@ -697,7 +720,7 @@ struct Segment {
     const long rows = k.rows();
     if (c.grad_states)
       for (long i = 0; i < k.rc; ++i) {
-        const float *g = rows_of(c.grad_states, *this, k, t, i, D);
+        const float *g = rows_of(c.grad_states, k, t, i, D);
         for (long n = 0; n < k.nc; ++n)
           for (long d = 0; d < D; ++d) gx[(i * k.nc + n) * pad(D) + d] += g[n * D + d];
       }
@@ -737,7 +760,7 @@ struct Segment {
     const long last = policy.layers - 1;
     float *g = delta[last] + slot * rows * pad(M);
     for (long i = 0; i < k.rc; ++i) {
-      const float *from = c.grad_actions ? rows_of(c.grad_actions, *this, k, t, i, M) : nullptr;
+      const float *from = c.grad_actions ? rows_of(c.grad_actions, k, t, i, M) : nullptr;
       for (long n = 0; n < k.nc; ++n)
         for (long m = 0; m < M; ++m) {
           const long row = i * k.nc + n;
@@ -826,7 +849,8 @@ int64_t dynapilco_packed_floats(int64_t layers, const int64_t *width) {
 void dynapilco_pack(int64_t layers, const int64_t *width, int64_t groups, const float *const *weights,
                     const float *const *biases, float *dst) {
   const Net net{(long)layers, width};
-  for (long g = 0; g < groups; ++g) pack_net(net, weights, biases, g, dst + g * net.packed_floats());
+  const long size = net.packed_floats();
+  for (long g = 0; g < groups; ++g) pack_net(net, weights, biases, g, dst + g * size, kForward | kBackward);
 }
 
 // sizes[0]: floats to keep for the backward pass; [1], [2]: scratch of the forward and the backward pass.
@@ -841,7 +865,7 @@ void dynapilco_sizes(const Problem *p, int64_t *sizes) {
 void dynapilco_forward(const Problem *p, const Call *c) {
   Segment s(*p, *c);
   s.forward_scratch = s.allocate(c->scratch, false);
-  s.prepare();
+  s.prepare(kForward);
   const Saved kept = s.saved();
   s.each_chunk([&](const Chunk &k) { s.forward_chunk(k, kept); });
 }
@@ -849,7 +873,7 @@ void dynapilco_forward(const Problem *p, const Call *c) {
 void dynapilco_backward(const Problem *p, const Call *c) {
   Segment s(*p, *c);
   s.allocate(c->scratch, true);
-  s.prepare();
+  s.prepare(kBackward);
   s.clear_sums();
   const Saved kept = s.saved();
   s.each_chunk([&](const Chunk &k) { s.backward_chunk(k, kept); });

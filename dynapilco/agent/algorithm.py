@@ -1,0 +1,430 @@
+"""``DynaPILCO``: stable-baselines3's face on the loop. It only delegates."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from dynapilco.agent import state as checkpoints
+from dynapilco.agent.acting import ActingPolicy
+from dynapilco.agent.config import AgentConfig, ExplorationConfig
+from dynapilco.agent.evaluation import Evaluation, evaluate
+from dynapilco.agent.loop import Loop
+from dynapilco.agent.state import LoopState
+from dynapilco.core.device import resolve_device
+from dynapilco.core.errors import CheckpointError, UserError
+from dynapilco.dynamics import DynamicsConfig
+from dynapilco.inference import make_method
+from dynapilco.policies import POLICIES, check_options
+from dynapilco.rollout import RolloutConfig
+from dynapilco.search import SearchConfig
+from dynapilco.tasks import make_env, task_of
+from dynapilco.tracking.sink import Sink, TrialRow
+
+Section = TypeVar("Section")
+SECTIONS = {
+    "exploration": ExplorationConfig,
+    "dynamics": DynamicsConfig,
+    "rollout": RolloutConfig,
+    "search": SearchConfig,
+}
+
+
+class DynaPILCO(BaseAlgorithm):
+    """Model-based policy search with Bayesian dynamics, with the names and habits of stable-baselines3.
+
+    Parameters
+    ----------
+    policy : str
+        ``"MlpPolicy"``, ``"RbfPolicy"``, ``"LinearPolicy"`` (or ``"mlp"``, ``"rbf"``, ``"linear"``).
+    env : str or gymnasium.Env or DummyVecEnv
+        A registered id, an environment, or a ``DummyVecEnv`` of one.
+    inference : str
+        Inference method of the dynamics model; see ``dynapilco list``.
+    inference_kwargs : dict, optional
+        Its options.
+    policy_kwargs : dict, optional
+        Options of the policy.
+    exploration, dynamics, rollout, search : dataclass or dict, optional
+        Sections of :class:`AgentConfig`.
+    seed : int or None
+        None picks one (kept in ``config.seed``). Nothing global is seeded.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+    tensorboard_log : str, optional
+        Folder for TensorBoard's logs.
+    verbose : int
+
+    Raises
+    ------
+    UserError
+        A ``ValueError`` that names the argument, the value and what was expected.
+
+    Examples
+    --------
+    >>> from dynapilco import DynaPILCO
+    >>> agent = DynaPILCO("MlpPolicy", "dynapilco/CartPoleSwingUp-v0", inference="ensemble", seed=0)
+    >>> agent = agent.learn(total_timesteps=540)  # doctest: +SKIP
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        [*POLICIES, *(alias for name in POLICIES for alias in POLICIES.aliases_of(name))], ActingPolicy
+    )
+
+    def __init__(
+        self,
+        policy: str = "MlpPolicy",
+        env: GymEnv | str | None = None,
+        inference: str = "ensemble",
+        inference_kwargs: dict[str, Any] | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        exploration: ExplorationConfig | dict[str, Any] | None = None,
+        dynamics: DynamicsConfig | dict[str, Any] | None = None,
+        rollout: RolloutConfig | dict[str, Any] | None = None,
+        search: SearchConfig | dict[str, Any] | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str = "auto",
+        render: bool = False,
+        _init_setup_model: bool = True,
+    ) -> None:
+        config = AgentConfig(
+            policy=POLICIES.canonical(policy),
+            policy_kwargs=dict(policy_kwargs or {}),
+            inference=inference,
+            inference_kwargs=dict(inference_kwargs or {}),
+            env_kwargs=dict(env_kwargs or {}),
+            seed=secrets.randbelow(2**31) if seed is None else seed,
+            device=device,
+            exploration=_section(ExplorationConfig, exploration),
+            dynamics=_section(DynamicsConfig, dynamics),
+            rollout=_section(RolloutConfig, rollout),
+            search=_section(SearchConfig, search),
+        )
+        make_method(config.inference, config.inference_kwargs)
+        check_options(config.policy, config.policy_kwargs)
+        resolved = resolve_device(device)
+        if env is None:
+            raise UserError("env=None: expected a Gymnasium id or an environment")
+        if isinstance(env, str):
+            config = replace(config, env_id=env)
+            env = make_env(env, config.env_kwargs, "rgb_array" if render else None)
+        inner = _single_env(env)
+        if inner.spec is not None:
+            config = replace(config, env_id=inner.spec.id)
+        self.task = task_of(inner)
+        self.config, self.render, self.checkpoint_dir = config, render, None
+        self.sinks: list[Sink] = []
+        super().__init__(
+            config.policy,
+            env,
+            learning_rate=config.search.learning_rate,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=resolved,
+            support_multi_env=False,
+            supported_action_spaces=(spaces.Box,),
+        )
+        self.seed = config.seed  # not handed to the base class, which would seed globally
+        if _init_setup_model:
+            self._setup_model()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: AgentConfig,
+        sinks: Sequence[Sink] = (),
+        checkpoint_dir: Path | None = None,
+        render: bool = False,
+    ) -> DynaPILCO:
+        """Build an agent from a configuration; see :meth:`attach` for the other arguments."""
+        sections = {name: getattr(config, name) for name in SECTIONS}
+        agent = cls(
+            config.policy,
+            config.env_id,
+            config.inference,
+            config.inference_kwargs,
+            config.policy_kwargs,
+            **sections,
+            env_kwargs=config.env_kwargs,
+            seed=config.seed,
+            device=config.device,
+            render=render,
+        )
+        agent.config = replace(agent.config, env_id=config.env_id, total_timesteps=config.total_timesteps)
+        agent.loop.config = agent.config
+        return agent.attach(sinks=sinks, checkpoint_dir=checkpoint_dir)
+
+    def attach(self, sinks: Sequence[Sink] = (), checkpoint_dir: Path | None = None) -> DynaPILCO:
+        """Tell ``sinks`` what happens, and keep a checkpoint in ``checkpoint_dir`` after each trial; returns self."""
+        self.sinks, self.checkpoint_dir = list(sinks), checkpoint_dir
+        self.loop.sinks = self.sinks
+        return self
+
+    # -- learning -----------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        self.loop = Loop(self.config, self._inner_env(), self.task, self.device)
+        self.policy = ActingPolicy(self.observation_space, self.action_space)
+        self._follow_delivered()
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "DynaPILCO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> DynaPILCO:
+        """Run whole trials until ``total_timesteps`` more environment steps are done.
+
+        Parameters
+        ----------
+        total_timesteps : int
+            Environment steps of this call; the last trial may go past it.
+        callback : callable or BaseCallback or list, optional
+            SB3 callbacks, called at every environment step; one that returns False ends the learning and drops the
+            unfinished trial.
+        log_interval : int
+            Trials between dumps of the logger.
+        tb_log_name : str
+        reset_num_timesteps : bool
+            False goes on counting where the last call ended.
+        progress_bar : bool
+            Show the live console (model fit, policy search, trials).
+        """
+        if not isinstance(total_timesteps, (int, np.integer)) or total_timesteps < 1:
+            raise UserError(f"total_timesteps={total_timesteps!r}: expected an integer of at least 1")
+        goal, hooks = self._setup_learn(int(total_timesteps), callback, reset_num_timesteps, tb_log_name, False)
+        shown = self._console() if progress_bar else []
+        self.loop.sinks = [*self.sinks, *shown]
+        hooks.on_training_start(locals(), globals())
+        try:
+            self._announce(goal)
+            while self.num_timesteps < goal:
+                if not self._run_trial(hooks, goal, log_interval):
+                    break
+            hooks.on_training_end()
+        finally:
+            for sink in shown:
+                sink.close()
+            self.loop.sinks = self.sinks
+        return self
+
+    def _announce(self, goal: int) -> None:
+        trials = self.loop.state.trials + -(-(goal - self.num_timesteps) // self.task.horizon)
+        for sink in self.loop.sinks:
+            sink.start(asdict(self.config), trials)
+
+    def _run_trial(self, hooks: Any, goal: int, log_interval: int) -> bool:
+        """One trial with SB3's callbacks; False when one of them asked to stop."""
+        before = self.num_timesteps
+        last = before + self.task.horizon >= goal
+        hooks.on_rollout_start()
+
+        def on_step(done: int, info: dict[str, Any]) -> bool:
+            self.num_timesteps = before + done
+            hooks.update_locals({"infos": [info], "dones": np.array(["episode" in info])})
+            self._update_info_buffer([info])
+            for sink in self.loop.sinks:
+                sink.progress(self.loop.state.trials, "environment", done, self.task.horizon, {})
+            return bool(hooks.on_step())
+
+        trial = self.loop.run_trial(record=self.render and last, on_step=on_step)
+        if trial is None:
+            return False
+        hooks.on_rollout_end()
+        self._follow_delivered()
+        if self.checkpoint_dir is not None:
+            self.save(self.checkpoint_dir)
+        for sink in self.loop.sinks:
+            sink.trial(trial)
+        if self.loop.state.trials % log_interval == 0:
+            self._dump(trial.row)
+        return True
+
+    def _dump(self, row: TrialRow) -> None:
+        if self.ep_info_buffer:
+            self.logger.record("rollout/ep_rew_mean", safe_mean([e["r"] for e in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", safe_mean([e["l"] for e in self.ep_info_buffer]))
+        for name, value in row.cells().items():
+            if value is not None:
+                self.logger.record(f"trial/{name}", float(value))
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)
+
+    def _follow_delivered(self) -> None:
+        self.policy.follow(self.loop.policy, self.loop.delivered_params())
+
+    def _console(self) -> list[Sink]:
+        from dynapilco.tracking.console import ConsoleSink  # rich is imported only when it is shown
+
+        return [ConsoleSink()]
+
+    # -- results ------------------------------------------------------------------------------------------------
+
+    @property
+    def history(self) -> list[TrialRow]:
+        """One row for each finished trial."""
+        return self.loop.state.history
+
+    @property
+    def delivered_trial(self) -> int | None:
+        """The trial whose policy ``predict`` follows; None before the first policy trial."""
+        state: LoopState = self.loop.state
+        return None if state.delivered is None else state.policy_trials[state.delivered]
+
+    def evaluate(self, episodes: int = 20) -> Evaluation:
+        """Run fresh episodes of the delivered policy. They never enter the data nor choose anything."""
+        controller = self.loop.controller(self.loop.delivered_params())
+        return evaluate(self._inner_env(), self.task, controller, self.config.seed, episodes)
+
+    # -- saving -------------------------------------------------------------------------------------------------
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """Write a folder at exactly ``path``: safetensors and JSON, no pickle.
+
+        ``exclude`` and ``include`` are there for SB3's signature; anything but None raises ``UserError``.
+        """
+        if exclude is not None or include is not None:
+            raise UserError("exclude and include are not supported: a checkpoint always holds the whole state")
+        path = Path(path)
+        if path.is_file():
+            raise UserError(f"path={str(path)!r} is a file: expected a folder to write to")
+        checkpoints.save(path, self.loop.state, asdict(self.config), self._describe_env())
+
+    @classmethod
+    def load(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls,
+        path: Any,
+        env: GymEnv | None = None,
+        device: str = "auto",
+        custom_objects: Any = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        render: bool = False,
+        **kwargs: Any,
+    ) -> DynaPILCO:
+        """Read an agent from a saved folder, a run directory or its ``checkpoint/``.
+
+        Parameters
+        ----------
+        path : path-like
+        env : environment, optional
+            Must be the task of the checkpoint; None makes it by its id.
+        device : str
+        render : bool
+            Make the environment with pictures.
+
+        Raises
+        ------
+        CheckpointError
+            For a checkpoint that is missing, damaged, of another format version or of another environment.
+        """
+        if custom_objects is not None or kwargs:
+            raise UserError(f"custom_objects and {sorted(kwargs)} are not supported: nothing is unpickled")
+        saved = checkpoints.load(path)
+        config = config_from_dict(saved.config)
+        sections = {name: getattr(config, name) for name in SECTIONS}
+        agent = cls(
+            config.policy,
+            config.env_id if env is None else env,
+            config.inference,
+            config.inference_kwargs,
+            config.policy_kwargs,
+            **sections,
+            env_kwargs=config.env_kwargs,
+            seed=config.seed,
+            device=device,
+            render=render,
+        )
+        agent._check_same_env(saved.environment, path)
+        agent.config = replace(
+            agent.config, env_id=config.env_id, total_timesteps=config.total_timesteps, device=config.device
+        )
+        agent.loop = Loop(agent.config, agent._inner_env(), agent.task, agent.device, saved.state)
+        agent.num_timesteps = saved.state.env_steps
+        agent._follow_delivered()
+        return agent
+
+    def _describe_env(self) -> dict[str, Any]:
+        task = self.task
+        return {
+            "env_id": self.config.env_id,
+            "states": task.geometry.states,
+            "actions": task.geometry.actions,
+            "low": task.low.tolist(),
+            "high": task.high.tolist(),
+            "horizon": task.horizon,
+        }
+
+    def _check_same_env(self, saved: dict[str, Any], path: Any) -> None:
+        here = self._describe_env()
+        for name, value in here.items():
+            theirs = saved.get(name)
+            if name == "env_id":
+                value, theirs = str(value).rpartition(":")[2], str(theirs).rpartition(":")[2]
+            if value != theirs:
+                raise CheckpointError(
+                    f"checkpoint {str(path)!r} is of another environment: its {name} is {theirs!r}, here {value!r}"
+                )
+
+    def _inner_env(self) -> gymnasium.Env:
+        assert self.env is not None
+        return _single_env(self.env)
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return [], []
+
+
+def _single_env(env: Any) -> gymnasium.Env:
+    """The one Gymnasium environment inside; trials step it themselves, to reset it with their own seeds."""
+    if isinstance(env, gymnasium.Env):
+        return env
+    if isinstance(env, DummyVecEnv) and env.num_envs == 1:
+        return env.envs[0]
+    raise UserError(f"env={env!r}: expected a Gymnasium id, an environment, or a DummyVecEnv of one environment")
+
+
+def _section(cls: type[Section], value: Section | dict[str, Any] | None) -> Section:
+    if value is None:
+        return cls()
+    if isinstance(value, dict):
+        assert is_dataclass(cls)
+        valid = [f.name for f in fields(cls)]
+        for key in value:
+            if key not in valid:
+                raise UserError(f"{cls.__name__} has no option {key!r}: valid options are {', '.join(valid)}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    return value
+
+
+def config_from_dict(values: dict[str, Any]) -> AgentConfig:
+    """An :class:`AgentConfig` from plain values, as JSON holds them.
+
+    Raises
+    ------
+    UserError
+        For unknown names.
+    """
+    valid = [f.name for f in fields(AgentConfig)]
+    for key in values:
+        if key not in valid:
+            raise UserError(f"configuration has no option {key!r}: valid options are {', '.join(valid)}")
+    sections = {name: _section(cls, values[name]) for name, cls in SECTIONS.items() if name in values}
+    return AgentConfig(**{**values, **sections})

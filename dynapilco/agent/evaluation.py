@@ -1,0 +1,52 @@
+"""Fresh episodes that judge a policy and touch nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+
+from dynapilco.agent.episode import Controller, run_episode
+from dynapilco.agent.loop import env_seed
+from dynapilco.core.errors import UserError
+from dynapilco.tasks import Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of fresh episodes.
+
+    Attributes
+    ----------
+    returns : list of float
+    successes : list of bool or None
+        None where the task has no success rule.
+    """
+
+    returns: list[float]
+    successes: list[bool] | None
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of successful episodes."""
+        return None if self.successes is None else float(np.mean(self.successes))
+
+
+def evaluate(env: gymnasium.Env, task: Task, controller: Controller, seed: int, episodes: int) -> Evaluation:
+    """Run ``episodes`` episodes with reset seeds derived from ``seed``, the same ones at every call.
+
+    Raises
+    ------
+    UserError
+        When ``episodes`` is below 1.
+    """
+    if episodes < 1:
+        raise UserError(f"episodes={episodes!r}: expected at least 1")
+    returns, successes = [], []
+    for index in range(episodes):
+        episode = run_episode(env, controller, env_seed(seed, "evaluation", index))
+        returns.append(float(episode.rewards.sum(dtype=np.float64)))
+        if task.success is not None:
+            successes.append(bool(task.success(episode.states, np)))
+    return Evaluation(returns, successes if task.success is not None else None)
