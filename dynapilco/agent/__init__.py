@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 __all__ = ["AgentConfig", "DynaPILCO", "Evaluation", "ExplorationConfig"]
 
 
-def __getattr__(name: str) -> Any:  # stable-baselines3 takes seconds to import: only when an agent is asked for
+def __getattr__(
+    name: str,
+) -> Any:  # stable-baselines3 takes seconds to import: only when an agent is asked for
     if name == "DynaPILCO":
         from dynapilco.agent.algorithm import DynaPILCO
 

@@ -269,7 +269,9 @@ class DynaPILCO(BaseAlgorithm):
         self.logger.dump(self.num_timesteps)
 
     def _follow_delivered(self) -> None:
-        self.policy.follow(self.loop.policy, self.loop.delivered_params())
+        acting = self.policy
+        assert isinstance(acting, ActingPolicy)
+        acting.follow(self.loop.policy, self.loop.delivered_params())
 
     def _console(self) -> list[Sink]:
         from dynapilco.tracking.console import ConsoleSink  # rich is imported only when it is shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,7 @@ def run_episode(
     """
     observation, _ = env.reset(seed=seed)
     observations, states, actions, rewards = [observation], [_state(env, observation)], [], []
-    frames = [np.asarray(env.render())] if record else []
+    frames = [_picture(env)] if record else []
     ended, complete = False, True
     while not ended and complete:
         action = controller(observation, len(actions))
@@ -75,7 +76,7 @@ def run_episode(
         actions.append(action)
         rewards.append(float(reward))
         if record:
-            frames.append(np.asarray(env.render()))
+            frames.append(_picture(env))
         ended = bool(terminated or truncated)
         complete = on_step is None or on_step(len(actions), info)
     return Episode(
@@ -83,9 +84,18 @@ def run_episode(
         np.stack(states),
         np.stack(actions),
         np.array(rewards, np.float32),
-        frames,
+        [frame for frame in frames if frame is not None],
         complete or ended,
     )
+
+
+def _picture(env: gymnasium.Env) -> np.ndarray | None:
+    """A frame, or None with a warning: a renderer that fails must not cost the episode."""
+    try:
+        return np.asarray(env.render())
+    except Exception as error:  # whatever a display or a driver raises
+        warnings.warn(f"rendering failed, the frame is left out: {error!r}", stacklevel=2)
+        return None
 
 
 def _state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:

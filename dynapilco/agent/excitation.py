@@ -9,7 +9,12 @@ DEFAULT_DT = 0.05
 
 
 def excitation(
-    kind: str, horizon: int, low: np.ndarray, high: np.ndarray, dt: float | None, generator: np.random.Generator
+    kind: str,
+    horizon: int,
+    low: np.ndarray,
+    high: np.ndarray,
+    dt: float | None,
+    generator: np.random.Generator,
 ) -> np.ndarray:
     """Actions (horizon, M) inside the box.
 

@@ -78,8 +78,10 @@ class Loop:
         report = self.model.fit(self.state.data, self._generator("model"), self._progress(trial, "model"))
         self.state.model = self.model.snapshot()
         if report.diverged:
-            self._say(f"trial {trial}: the model fit met non-finite numbers at step {report.steps} and went back to "
-                      "its last good state; a smaller learning rate or a higher noise_floor may help")
+            self._say(
+                f"trial {trial}: the model fit met non-finite numbers at step {report.steps} and went back to "
+                "its last good state; a smaller learning rate or a higher noise_floor may help"
+            )
         return report
 
     def update_policy(self) -> SearchReport:
@@ -97,13 +99,13 @@ class Loop:
         )
         report = search.run(self._warm_starts())
         if report.bad_rollouts:
-            self._say(f"trial {trial}: {report.bad_rollouts} candidate gradients were not finite and were skipped; "
-                      f"{report.restarts} candidates were started afresh")
+            self._say(
+                f"trial {trial}: {report.bad_rollouts} candidate gradients were not finite and were skipped; "
+                f"{report.restarts} candidates were started afresh"
+            )
         return report
 
-    def act(
-        self, controller: Controller, *, record: bool = False, on_step: OnStep | None = None
-    ) -> Episode:
+    def act(self, controller: Controller, *, record: bool = False, on_step: OnStep | None = None) -> Episode:
         """Run the next real episode."""
         seed = env_seed(self.config.seed, "env", self.state.trials)
         return run_episode(self.env, controller, seed, record=record, on_step=on_step)
@@ -214,9 +216,7 @@ class Loop:
         scale = self.state.policy_scale
         low, high = (torch.as_tensor(bound, device=self.device) for bound in (self.task.low, self.task.high))
         scale = torch.ones(geometry.states) if scale is None else scale
-        return make_policy(
-            self.config.policy, self.config.policy_kwargs, geometry, low, high, scale.to(self.device)
-        )
+        return make_policy(self.config.policy, self.config.policy_kwargs, geometry, low, high, scale.to(self.device))
 
     def _warm_starts(self) -> Tensor | None:
         """The delivered policy and the newest one, (1 or 2, n)."""

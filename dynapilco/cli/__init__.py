@@ -1,0 +1,1 @@
+"""The command line: ``dynapilco train``, ``evaluate`` and ``list``."""

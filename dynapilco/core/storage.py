@@ -84,7 +84,8 @@ def read_fields(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {str(folder)!r} holds no {STATE_FILE}: expected a folder written by save()")
     try:
         fields = json.loads(path.read_text())
-        fields["tensors"]["file"], fields["tensors"]["sha256"]
+        if not {"file", "sha256"} <= set(fields["tensors"]):
+            raise KeyError("tensors")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {str(path)!r} is truncated or damaged ({type(error).__name__})") from error
     return fields

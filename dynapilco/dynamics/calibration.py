@@ -53,7 +53,7 @@ def one_step(
     noise = torch.randn(samples, *mean.shape, generator=generator, device=mean.device)
     low, high = interval((mean + std * noise).flatten(0, 1))
     return OneStepScore(
-        coverage=float(((truth >= low) & (truth <= high)).float().mean()),
+        coverage=float(((truth >= low) & (truth <= high)).double().mean()),
         nll=float(-mixture_log_density(mean / unit, std / unit, truth / unit).mean()),
     )
 
@@ -75,7 +75,7 @@ def horizon_coverage(predicted: Tensor, observed: Tensor) -> float:
         What happened, (T, D).
     """
     low, high = interval(predicted)
-    return float(((observed >= low) & (observed <= high)).float().mean())
+    return float(((observed >= low) & (observed <= high)).double().mean())
 
 
 def interval(samples: Tensor) -> tuple[Tensor, Tensor]:

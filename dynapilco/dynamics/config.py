@@ -29,7 +29,10 @@ class DynamicsConfig:
     """Smallest learned noise, in target standard deviations."""
 
     def __post_init__(self) -> None:
-        for name, valid in (("targets", ("auto", "velocity", "corrected", "delta")), ("noise", ("process", "observation"))):
+        for name, valid in (
+            ("targets", ("auto", "velocity", "corrected", "delta")),
+            ("noise", ("process", "observation")),
+        ):
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
         if not self.hidden or min(self.hidden) < 1:

@@ -98,7 +98,7 @@ class Stepping:
         return torch.linalg.solve(self.effect[:, columns].T, moved.T).T
 
     def advance(self, x: Tensor, y: Tensor) -> Tensor:
-        """x' of states (..., D) and outputs (..., O)."""
+        """X' of states (..., D) and outputs (..., O)."""
         return x @ self.transition + y @ self.effect
 
 

@@ -4,7 +4,15 @@ from dynapilco.inference.draws import DenseDraw, Draw, ModuleDraw
 from dynapilco.inference.ensemble import Ensemble
 from dynapilco.inference.likelihoods import Gaussian
 from dynapilco.inference.mc_dropout import MCDropout
-from dynapilco.inference.method import METHODS, FitReport, InferenceMethod, State, fit, make_method, register_inference
+from dynapilco.inference.method import (
+    METHODS,
+    FitReport,
+    InferenceMethod,
+    State,
+    fit,
+    make_method,
+    register_inference,
+)
 from dynapilco.inference.network import ParameterLayout, StackedNetwork, mlp
 from dynapilco.inference.priors import FanInNormal
 from dynapilco.inference.stack import DenseStack

@@ -40,9 +40,7 @@ class Draw(ABC):
         """Evaluate function s on its own batch: x (S, P, *in) -> (S, P, *out)."""
 
     @abstractmethod
-    def fold(
-        self, inputs: tuple[Tensor, Tensor] | None = None, outputs: tuple[Tensor, Tensor] | None = None
-    ) -> Draw:
+    def fold(self, inputs: tuple[Tensor, Tensor] | None = None, outputs: tuple[Tensor, Tensor] | None = None) -> Draw:
         """Absorb affine maps: new f(z) = c * f(a * z + b) + d for inputs=(a, b), outputs=(c, d).
 
         The noise scale is multiplied by ``|c|``.

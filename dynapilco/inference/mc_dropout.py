@@ -86,13 +86,9 @@ class MCDropout:
             raise UserError(f"draw size {size}: expected at least 1")
         biases = model.network.dense(state["params"]).biases
         scale = model.likelihood.scale(state["noise"]).expand(size, -1)
-        return make_draw(
-            model.network, state["params"], scale, model.likelihood, self._masks(biases, size, generator)
-        )
+        return make_draw(model.network, state["params"], scale, model.likelihood, self._masks(biases, size, generator))
 
-    def _masks(
-        self, biases: tuple[Tensor, ...], rows: int, generator: torch.Generator
-    ) -> tuple[Tensor | None, ...]:
+    def _masks(self, biases: tuple[Tensor, ...], rows: int, generator: torch.Generator) -> tuple[Tensor | None, ...]:
         keep = 1.0 - self.rate
         return tuple(
             (torch.rand(rows, b.shape[-1], generator=generator, device=b.device) < keep).to(b.dtype) / keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -75,7 +76,8 @@ def make_method(name: str, kwargs: dict[str, Any] | None = None) -> InferenceMet
     for key in kwargs or {}:
         if key not in valid:
             raise UserError(f"inference {name!r} has no option {key!r}: valid options are {', '.join(valid)}")
-    return cls(**(kwargs or {}))
+    method: InferenceMethod = cls(**(kwargs or {}))  # pyright: ignore[reportAssignmentType]
+    return method
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def fit(
         if not _finite(state, last):
             for name, tensor in state.items():
                 tensor.detach().copy_(good[name])
+                tensor.requires_grad_(False)
             return FitReport(step, potential, diverged=True)
         potential = last
         good = {name: tensor.detach().clone() for name, tensor in state.items()}
@@ -138,4 +141,4 @@ def fit(
 
 
 def _finite(state: State, potential: float) -> bool:
-    return potential == potential and all(bool(torch.isfinite(t).all()) for t in state.values())
+    return math.isfinite(potential) and all(bool(torch.isfinite(t).all()) for t in state.values())

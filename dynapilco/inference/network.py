@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ def mlp(inputs: int, outputs: int, hidden: Sequence[int] = (64, 64), activation:
     if min(widths) < 1:
         raise UserError(f"hidden={tuple(hidden)!r}: every layer width must be at least 1, got widths {widths}")
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(widths)):
         layers.append(nn.Linear(a, b))
         if i < len(hidden):
             layers.append(ACTIVATION_LAYERS[activation]())
@@ -142,11 +143,13 @@ class StackedNetwork:
 
 def _plan_dense(module: nn.Module) -> tuple[tuple[str, ...], str] | None:
     """Names of the Linear layers and the activation, if the module is Linear (act Linear)*; else None."""
-    if not isinstance(module, nn.Sequential) or len(module) % 2 == 0:
+    if type(module) is not nn.Sequential or len(module) % 2 == 0:  # a subclass may have a forward of its own
         return None
-    children = list(module.named_children())
+    children = list(module._modules.items())  # unlike named_children(), with the modules that occur twice
     linear, between = children[::2], children[1::2]
     if not all(type(m) is nn.Linear and m.bias is not None for _, m in linear):
+        return None
+    if len({id(m) for _, m in linear}) < len(linear):  # tied layers
         return None
     kinds = {_ACTIVATION_MODULES.get(type(m)) for _, m in between} or {"identity"}
     if len(kinds) != 1 or None in kinds or not all(p.requires_grad for p in module.parameters()):

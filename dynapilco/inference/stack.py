@@ -7,7 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "silu": torch.nn.functional.silu, "identity": lambda x: x}
+ACTIVATIONS = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "silu": torch.nn.functional.silu,
+    "identity": lambda x: x,
+}
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,12 @@ class Target:
     """
 
     def __init__(
-        self, model: BayesianModel, x: Tensor, y: Tensor, weights: Tensor | None = None, temperature: float = 1.0
+        self,
+        model: BayesianModel,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None = None,
+        temperature: float = 1.0,
     ) -> None:
         _check_data(x, y, model.outputs, weights, temperature)
         self.model, self.x, self.y, self.weights, self.temperature = model, x, y, weights, temperature

@@ -33,7 +33,8 @@ class Policy(ABC):
     """
 
     def __init__(self, geometry: Geometry, low: Tensor, high: Tensor, scale: Tensor) -> None:
-        self.geometry = geometry
+        self.geometry, self.low, self.high = geometry, low, high
+        self.state_spread = 1 / scale
         self.centre, self.half = (low + high) / 2, (high - low) / 2
         full = torch.cat([scale, torch.ones(2 * len(geometry.angles), device=scale.device)])
         # features (D + 2A) -> inputs: raw angles dropped, the rest scaled
@@ -63,7 +64,8 @@ class Policy(ABC):
     def act(self, params: Tensor, states: Tensor) -> Tensor:
         """Actions (N, M) of one candidate, params (n,), at states (N, D)."""
         features = self.geometry.features(states)
-        return self.squash(self.raw(params.unsqueeze(0), features.unsqueeze(0)))[0]
+        actions = self.squash(self.raw(params.unsqueeze(0), features.unsqueeze(0)))[0]
+        return actions.clamp(self.low, self.high)  # centre + half may round to just past the bound
 
 
 def make_policy(
@@ -82,10 +84,10 @@ def make_policy(
 
 def check_options(name: str, kwargs: dict[str, Any] | None) -> Any:
     """The policy's options dataclass, filled from ``kwargs``."""
-    options = POLICIES[name].Options
+    options: Any = POLICIES[name].Options
     assert is_dataclass(options)
     valid = [f.name for f in fields(options)]
     for key in kwargs or {}:
         if key not in valid:
             raise UserError(f"policy {name!r} has no option {key!r}: valid options are {', '.join(valid) or 'none'}")
-    return options(**(kwargs or {}))
+    return options(**(kwargs or {}))  # pyright: ignore[reportCallIssue]

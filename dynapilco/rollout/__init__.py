@@ -1,7 +1,16 @@
 """Imagined rollouts: particles through draws, by two engines and two ways of propagation."""
 
 from dynapilco.rollout.config import PROPAGATIONS, RolloutConfig
+from dynapilco.rollout.damping import Damping
 from dynapilco.rollout.noise import RolloutNoise, sample_noise
 from dynapilco.rollout.rollout import Simulator, Trajectories
 
-__all__ = ["PROPAGATIONS", "RolloutConfig", "RolloutNoise", "Simulator", "Trajectories", "sample_noise"]
+__all__ = [
+    "PROPAGATIONS",
+    "Damping",
+    "RolloutConfig",
+    "RolloutNoise",
+    "Simulator",
+    "Trajectories",
+    "sample_noise",
+]

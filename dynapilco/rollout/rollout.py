@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynapilco.core.errors import UserError
 from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.policies.base import Policy
 from dynapilco.rollout import fused
+from dynapilco.rollout.damping import Damping, damp
 from dynapilco.rollout.moment_matching import moment_match
 from dynapilco.rollout.noise import RolloutNoise
 
@@ -49,13 +51,24 @@ class Simulator:
         P, particles per function.
     engine : str
         ``"auto"``, ``"fused"`` or ``"torch"``.
+    damping : Damping, optional
+        What happens to the adjoint of the state at each step.
     """
 
-    def __init__(self, draw: DynamicsDraw, policy: Policy, particles: int, engine: str = "auto") -> None:
-        self.draw, self.policy, self.particles = draw, policy, particles
+    def __init__(
+        self,
+        draw: DynamicsDraw,
+        policy: Policy,
+        particles: int,
+        engine: str = "auto",
+        damping: Damping | None = None,
+    ) -> None:
+        if engine not in ("auto", "fused", "torch"):
+            raise UserError(f"engine={engine!r}: expected 'auto', 'fused' or 'torch'")
+        self.draw, self.policy, self.particles, self.damping = draw, policy, particles, damping
         self.plan = None
         if engine != "torch":
-            self.plan = _fused_plan(draw, policy, particles)
+            self.plan = _fused_plan(draw, policy, particles, damping)
         if engine == "fused" and self.plan is None:
             raise RuntimeError(f"the fused engine cannot run this: {fused.unavailable_reason() or 'unsupported parts'}")
 
@@ -78,8 +91,10 @@ class Simulator:
             Standard deviation of noise on the raw (pre-squash) action.
         """
         scaled = None if noise.action is None or action_std == 0 else noise.action * action_std
-        segment = self._torch_segment(params, noise, scaled) if self.plan is None else self._fused_segment(
-            params, noise, scaled
+        segment = (
+            self._torch_segment(params, noise, scaled)
+            if self.plan is None
+            else self._fused_segment(params, noise, scaled)
         )
         x = noise.start
         if noise.resample is None:
@@ -97,6 +112,7 @@ class Simulator:
         def segment(x: Tensor, first: int, length: int) -> tuple[Tensor, Tensor]:
             states, actions = [], []
             for t in range(first, first + length):
+                x = damp(x, self.damping)
                 seen = x if noise.sensor is None else x + noise.sensor[t]
                 features = self.draw.geometry.features(seen).flatten(1, 2)
                 raw = self.policy.raw(params, features).reshape(*x.shape[:-1], -1)
@@ -130,7 +146,9 @@ class Simulator:
         return segment
 
 
-def _fused_plan(draw: DynamicsDraw, policy: Policy, particles: int) -> fused.SegmentPlan | None:
+def _fused_plan(
+    draw: DynamicsDraw, policy: Policy, particles: int, damping: Damping | None
+) -> fused.SegmentPlan | None:
     model = draw.functions.dense(particles)
     probe = policy.dense(policy.init(1, torch.Generator(policy.centre.device).manual_seed(0)))
     if model is None or probe is None or not fused.supports(model, probe) or not fused.available():
@@ -143,4 +161,5 @@ def _fused_plan(draw: DynamicsDraw, policy: Policy, particles: int) -> fused.Seg
         centre=policy.centre,
         half=policy.half,
         draws=draw.size,
+        damping=damping,
     )

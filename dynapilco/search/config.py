@@ -11,18 +11,24 @@ from dynapilco.core.errors import UserError
 class SearchConfig:
     """Pathwise policy search: several starts, successive halving, Adam with clipped gradients."""
 
-    steps: int = 600
+    steps: int = 400
     """Gradient steps of the candidates that go all the way."""
-    screening_steps: int = 150
-    """Gradient steps of every candidate before the first halving."""
+    screening_steps: int = 100
+    """Gradient steps of every candidate before the weaker ones are dropped (at most ``steps``)."""
     fresh_starts: int = 3
     """Newly initialised candidates, beside the warm ones (the delivered and the newest policy)."""
     survivors: int = 2
     """Candidates that go on after screening."""
     learning_rate: float = 0.005
     """Adam's rate at the start; a cosine takes it to (nearly) zero."""
-    clip_norm: float = 0.1
+    clip_norm: float = 0.3
     """Largest norm of a candidate's gradient."""
+    credit_seconds: float = 0.5
+    """Time constant with which gradients fade on their way back through time; 0 lets them pass unchanged. Without it
+    the gradients of unstable systems are chaotic."""
+    adjoint_limit: float = 30.0
+    """Largest sensitivity of a trial's return (rewards of order 1) to a particle's state, in units of the state's
+    spread, that is passed back through a step; 0 sets none."""
     action_noise: float = 0.5
     """Standard deviation of noise added before the squashing, at the start; falls linearly to 0 at 80 % of the
     steps. It smooths the objective."""
@@ -43,10 +49,9 @@ class SearchConfig:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected at least 1")
         if self.fresh_starts < 0:
             raise UserError(f"fresh_starts={self.fresh_starts!r}: expected 0 or more")
-        if self.screening_steps > self.steps:
-            raise UserError(f"screening_steps={self.screening_steps!r}: expected at most steps={self.steps}")
         for name in ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a number above 0")
-        if self.action_noise < 0:
-            raise UserError(f"action_noise={self.action_noise!r}: expected 0 or more")
+        for name in ("action_noise", "credit_seconds", "adjoint_limit"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name}={getattr(self, name)!r}: expected 0 or more")

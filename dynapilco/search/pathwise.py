@@ -17,11 +17,13 @@ from torch import Tensor
 
 from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.policies.base import Policy
-from dynapilco.rollout import RolloutNoise, Simulator, Trajectories, sample_noise
+from dynapilco.rollout import Damping, RolloutNoise, Simulator, Trajectories, sample_noise
 from dynapilco.search.config import SearchConfig
 from dynapilco.tasks.task import Task
 
 REPORT_EVERY = 25
+DEFAULT_DT = 0.05
+"""Seconds a step, where the environment does not say."""
 GIVE_UP_AFTER = 25
 """Bad gradients in a row after which a candidate starts afresh."""
 
@@ -57,7 +59,7 @@ class SearchReport:
     predicted_return : float
         Its mean imagined return over a whole trial, by fresh draws, in the units of the task's reward.
     winner : str
-        ``"warm"`` or ``"fresh"``.
+        Where the winner came from: ``"warm"``, ``"fresh"``, or ``"unchanged"`` (a warm start as it was).
     returns : list of float
         Predicted returns of the finalists.
     bad_rollouts : int
@@ -111,17 +113,21 @@ class PathwiseSearch:
         if fresh:
             parts.append(self.policy.init(fresh, self.generator))
         self.candidates = Candidates(torch.cat(parts))
-        self._ascend(0, config.screening_steps)
-        returns = self._evaluate()
+        screening = min(config.screening_steps, config.steps)
+        self._ascend(0, screening)
+        returns = self._evaluate(self.candidates.params.detach())
         if len(origin) > config.survivors:
             keep = returns.argsort(descending=True)[: config.survivors]
             self.candidates.keep(keep)
             origin = [origin[i] for i in keep.tolist()]
-        self._ascend(config.screening_steps, config.steps)
-        returns = self._evaluate()
+        self._ascend(screening, config.steps)
+        finalists = self.candidates.params.detach()
+        if warm is not None:  # as they were: a search never has to accept less than it began with
+            finalists, origin = torch.cat([finalists, warm]), [*origin, *["unchanged"] * len(warm)]
+        returns = self._evaluate(finalists)
         best = int(returns.argmax())
         return SearchReport(
-            self.candidates.params[best].detach().clone(),
+            finalists[best].clone(),
             float(returns[best]),
             origin[best],
             returns.tolist(),
@@ -141,7 +147,8 @@ class PathwiseSearch:
         """New draws and new random numbers, each on its schedule."""
         im, config, size = self.imagination, self.config, len(self.candidates)
         if self.simulator is None or step % config.redraw_every == 0:
-            self.simulator = Simulator(im.sample_draw(self.generator), self.policy, im.particles)
+            draw = im.sample_draw(self.generator)
+            self.simulator = Simulator(draw, self.policy, im.particles, damping=self._damping(draw.size))
             self.noise = None
         stale = self.noise is None or step % config.refresh_every == 0 or self.noise.start.shape[0] != size
         if stale:
@@ -155,6 +162,16 @@ class PathwiseSearch:
                 moment_matching=im.moment_matching,
                 action_noise=config.action_noise > 0,
             )
+
+    def _damping(self, draws: int) -> Damping | None:
+        """The configured damping, for an objective that is a mean over steps and particles."""
+        im, config = self.imagination, self.config
+        if config.credit_seconds == 0 and config.adjoint_limit == 0:
+            return None
+        dt = im.task.dt or DEFAULT_DT
+        decay = math.exp(-dt / config.credit_seconds) if config.credit_seconds else 1.0
+        share = im.task.horizon * draws * im.particles
+        return Damping(decay, config.adjoint_limit / share, self.policy.state_spread)
 
     def _step(self, step: int) -> Tensor:
         """One clipped Adam step of every candidate; returns J per candidate, (R,)."""
@@ -189,10 +206,9 @@ class PathwiseSearch:
             self.candidates.replace(i, self.policy.init(1, self.generator)[0])
             self.restarts += 1
 
-    def _evaluate(self) -> Tensor:
-        """Predicted return per candidate, (R,), over fresh draws and noise, without action noise."""
-        im = self.imagination
-        returns = predicted_returns(self.policy, self.candidates.params.detach(), im, self.generator, EVALUATIONS)
+    def _evaluate(self, params: Tensor) -> Tensor:
+        """Predicted return of each row of params (R, n) over fresh draws and noise, without action noise; (R,)."""
+        returns = predicted_returns(self.policy, params, self.imagination, self.generator, EVALUATIONS)
         self.bad_rollouts += int((~torch.isfinite(returns)).sum())
         return torch.nan_to_num(returns, nan=-math.inf)
 
@@ -216,7 +232,13 @@ def predicted_returns(
         for _ in range(repeats):
             draw = im.sample_draw(generator)
             noise = sample_noise(
-                im.task, draw, im.task.horizon, len(params), im.particles, generator, moment_matching=im.moment_matching
+                im.task,
+                draw,
+                im.task.horizon,
+                len(params),
+                im.particles,
+                generator,
+                moment_matching=im.moment_matching,
             )
             trajectories = Simulator(draw, policy, im.particles)(params, noise, im.task.horizon)
             total += step_rewards(im.task, trajectories).sum(0).mean((1, 2))

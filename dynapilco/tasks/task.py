@@ -81,7 +81,7 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, render_mode:
         raise UserError(f"environment {env_id!r}: module {error.name!r} is not installed") from error
     except gymnasium.error.Error as error:
         raise UserError(f"environment {env_id!r}: {_one_line(error)}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"environment {env_id!r} does not take these options: {_one_line(error)}") from error
 
 
@@ -166,7 +166,7 @@ def _horizon(env: gymnasium.Env) -> int:
 
 
 def _start(env: gymnasium.Env, states: int) -> tuple[Tensor, Tensor]:
-    base = env.unwrapped
+    base: Any = env.unwrapped
     if hasattr(base, "start_mean") and hasattr(base, "start_std"):
         mean, std = np.asarray(base.start_mean), np.broadcast_to(base.start_std, (states,))
     else:  # moments of the reset distribution

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -118,17 +119,19 @@ def trial_line(row: TrialRow) -> str:
 
 def trial_table(rows: Sequence[TrialRow]) -> Table:
     """All trials as a table."""
-    table = Table(title="Trials", title_justify="left")
-    headings = ("trial", "experience", "return", "predicted", "success", "coverage 1 step", "coverage horizon", "time")
-    for heading in headings:
+    table = Table(title="Trials", title_justify="left", box=box.SIMPLE, pad_edge=False)  # fits in 80 columns
+    for heading in ("trial", "data", "return", "predicted", "success"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("coverage 1 step", "coverage horizon"):  # these may wrap
         table.add_column(heading, justify="right")
+    table.add_column("time", justify="right", no_wrap=True)
     for row in rows:
-        experience = f"{row.env_steps} steps" if row.env_seconds is None else f"{row.env_seconds:.4g} s"
+        data = f"{row.env_steps} steps" if row.env_seconds is None else f"{row.env_seconds:.4g} s"
         table.add_row(
             str(row.trial),
-            experience,
+            data,
             f"{row.ret:.2f}",
-            "exploration" if row.predicted_return is None else f"{row.predicted_return:.2f}",
+            "explored" if row.predicted_return is None else f"{row.predicted_return:.2f}",
             "" if row.success is None else "yes" if row.success else "no",
             _percent(row.coverage_95_one_step),
             _percent(row.coverage_95_horizon),

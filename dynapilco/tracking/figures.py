@@ -1,8 +1,8 @@
 """Figures of a run, as pure functions: numbers in, a matplotlib ``Figure`` out.
 
-Only matplotlib's objects are used, never ``pyplot``: no window, no global state, safe in a thread or a notebook.
-Colours are picked so that light and dark still differ when printed in grey, and every series also differs in its line
-or marker.
+Only matplotlib's objects are used, never ``pyplot``: no window, no global state, safe in a thread or a
+notebook. Colours are picked so that light and dark still differ when printed in grey, and every series also
+differs in its line or marker.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -70,7 +71,8 @@ def _real_returns(axes: Axes, rows: Sequence[TrialRow]) -> None:
     policy = [r for r in rows if r.predicted_return is not None]
     kinds = (
         ("exploration", explored, {"marker": "s", "s": 42, "facecolor": GREY, "edgecolor": INK}),
-        ("real", [r for r in policy if not r.success], {"marker": "o", "s": 42, "facecolor": REAL, "edgecolor": REAL}),
+        ("real", [r for r in policy if not r.success],
+         {"marker": "o", "s": 42, "facecolor": REAL, "edgecolor": REAL}),
         ("real, success", [r for r in policy if r.success],
          {"marker": "*", "s": 190, "facecolor": "#f2b705", "edgecolor": INK}),
     )  # fmt: skip
@@ -156,13 +158,13 @@ def _action_panel(axes: Axes, fan: Fan, column: int) -> None:
 
 
 def _fan_legend(figure: Figure, grid: Sequence[Axes]) -> None:
-    found: dict[str, object] = {}
+    found: dict[str, Artist] = {}
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     figure.legend(
-        list(found.values()), list(found), loc="outside lower center", ncols=len(found), frameon=False, fontsize=9,
-        handlelength=2.2, columnspacing=1.6,
+        list(found.values()), list(found), loc="outside lower center", ncols=len(found), frameon=False,
+        fontsize=9, handlelength=2.2, columnspacing=1.6,
     )  # fmt: skip
 
 

@@ -12,18 +12,18 @@ import numpy as np
 
 from dynapilco.core.storage import write_atomically
 from dynapilco.tracking.figures import learning_curve, particle_fan, png
+from dynapilco.tracking.run_dir import PROGRESS_FILE
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 from dynapilco.tracking.video import write_video
 
-PROGRESS_FILE = "progress.csv"
 FRAME_SECONDS = 1 / 30  # for environments without a clock
 
 
 def progress_csv(rows: Sequence[TrialRow]) -> str:
     """Render ``progress.csv``.
 
-    An empty cell stands for None, booleans are ``true`` and ``false``, and floats are written so that reading them
-    gives the same number again.
+    An empty cell stands for None, booleans are ``true`` and ``false``, and floats are written so that reading
+    them gives the same number again.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -43,8 +43,8 @@ def _cell(value: Any) -> str:
 class FileSink(Sink):
     """Writes ``progress.csv``, ``figures/`` and ``videos/`` into a run directory.
 
-    Every file is written anew as a whole after each trial, so none is ever half there. Nothing is written before
-    ``start``.
+    Every file is written anew as a whole after each trial, so none is ever half there. Nothing is written
+    before ``start``.
 
     Parameters
     ----------

@@ -15,11 +15,12 @@ from dynapilco.core.storage import write_atomically
 
 CONFIG_FILE = "config.toml"
 COMMAND_FILE = "command.txt"
+PROGRESS_FILE = "progress.csv"
 CHECKPOINT_FOLDER = "checkpoint"
 
 
 def run_name(env_id: str, inference: str, seed: int, when: datetime) -> str:
-    """``<env>__<inference>__s<seed>__<YYYYmmdd-HHMMSS>``, with ``-`` for the signs that folders cannot have."""
+    """``<env>__<inference>__s<seed>__<YYYYmmdd-HHMMSS>``, with ``-`` for signs that a folder cannot have."""
     env = env_id.replace("/", "-").replace(":", "-")
     return f"{env}__{inference}__s{seed}__{when:%Y%m%d-%H%M%S}"
 

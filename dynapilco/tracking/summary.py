@@ -25,7 +25,7 @@ def build_summary(
     returns: Sequence[float],
     successes: Sequence[bool] | None,
     *,
-    delivered_trial: int,
+    delivered_trial: int | None,
     wall_seconds: float,
 ) -> dict[str, Any]:
     """What ``summary.json`` holds.
@@ -37,9 +37,9 @@ def build_summary(
     rows : sequence of TrialRow
         All trials.
     returns, successes : sequence
-        Of fresh episodes with the delivered policy; ``successes`` is None for a task without a rule of success.
-    delivered_trial : int
-        The trial whose policy ``predict`` uses.
+        Of fresh episodes with the delivered policy; ``successes`` is None without a rule of success.
+    delivered_trial : int or None
+        The trial whose policy ``predict`` uses; None where no policy was learned.
     wall_seconds : float
         Duration of the whole run.
     """

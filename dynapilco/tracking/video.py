@@ -37,7 +37,12 @@ def write_video(
     try:
         _write_mp4(part, frames, rate)
         return part.replace(path)
-    except (ImportError, OSError, ValueError, RuntimeError) as error:  # PyAV's errors are OSError or ValueError
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # PyAV's errors are OSError or ValueError
         gif = path.with_suffix(".gif")
         message(f"no video encoder {ENCODER} ({type(error).__name__}): writing {gif.name} instead of {path.name}")
         _write_gif(gif, frames, rate)

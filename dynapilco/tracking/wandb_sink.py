@@ -44,16 +44,14 @@ def _never_stops(method: Callable[Concatenate[S, P], None]) -> Callable[Concaten
         try:
             method(self, *args, **kwargs)
         except Exception as error:
-            self.quiet = True
-            first = str(error).strip().splitlines()[:1] or [""]
-            self.report(f"W&B failed ({type(error).__name__}: {first[0]}); the run goes on without it")
+            self._give_up(error)
 
     guarded.__doc__ = method.__doc__
     return guarded
 
 
 class WandbSink(Sink):
-    """Logs each trial once: the columns of ``progress.csv`` as ``trial/...`` over ``env_step``, and the particle fan.
+    """Logs each trial once: the columns of ``progress.csv`` as ``trial/...`` over ``env_step``, and the fan.
 
     Parameters
     ----------
@@ -133,15 +131,24 @@ class WandbSink(Sink):
         if self._run is not None:
             self._run.summary.update({k: v for k, v in summary.items() if v is not None and k != "versions"})
 
-    @_never_stops
     def close(self) -> None:
-        """Close the run."""
-        if self._run is not None:
-            run, self._run = self._run, None
+        """Close the run, also after a failure: wandb's own process waits for it."""
+        run, self._run = self._run, None
+        if run is None:
+            return
+        try:
             run.finish()
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        if not self.quiet:
+            self.quiet = True
+            first = (str(error).strip().splitlines() or [""])[0]
+            self.report(f"W&B failed ({type(error).__name__}: {first}); the run goes on without it")
 
 
 def _scalars(row: TrialRow) -> dict[str, Any]:
-    """The row's columns that have a value; never a step, which wandb drops when it is smaller than the last."""
+    """The row's columns that have a value. No step: wandb drops what has a smaller one than before."""
     values = {f"trial/{name}": value for name, value in row.cells().items() if value is not None}
     return {"env_step": row.env_steps, **values}

@@ -438,18 +438,14 @@ def last_second(states: Any, dt: float) -> Any:
     """Return the last round(1/dt) of states (..., T, D); raises ValueError where there are fewer."""
     rows = round(1 / dt)
     if states.ndim < 2 or states.shape[-2] < rows:
-        raise ValueError(
-            f"states has shape {tuple(states.shape)}, expected (..., T, D) with T at least {rows}"
-        )
+        raise ValueError(f"states has shape {tuple(states.shape)}, expected (..., T, D) with T at least {rows}")
     return states[..., -rows:, :]
 
 
 def _noise_std(sensor_noise_std: npt.ArrayLike, dimension: int) -> FloatArray:
     std = np.asarray(sensor_noise_std, dtype=np.float64)
     if std.shape not in ((), (dimension,)) or not np.isfinite(std).all() or (std < 0).any():
-        raise ValueError(
-            f"sensor_noise_std is {sensor_noise_std}, expected finite, not negative, one or {dimension}"
-        )
+        raise ValueError(f"sensor_noise_std is {sensor_noise_std}, expected finite, not negative, one or {dimension}")
     return np.full(dimension, std)
 
 

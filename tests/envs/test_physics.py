@@ -97,9 +97,7 @@ def test_ode_satisfies_lagranges_equations(name):
         force[0] = action[0] - (0.01 if name == "pendulum" else 0.1) * q_dot[0]
         slope = np.array(env.derivative(state, action, np))
         assert (slope[0::2] == q_dot).all()
-        np.testing.assert_allclose(
-            slope[1::2], accelerations(lagrangian, q, q_dot, force), rtol=1e-6, atol=1e-6
-        )
+        np.testing.assert_allclose(slope[1::2], accelerations(lagrangian, q, q_dot, force), rtol=1e-6, atol=1e-6)
 
 
 def test_ode_is_that_of_pilco():

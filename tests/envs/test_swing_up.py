@@ -208,9 +208,7 @@ def test_success_of_the_tip_is_within_a_fifth_of_the_length_and_wrapped(name):
     further[:, list(env.angle_indices)] += 4 * np.pi
     assert env.success(further, np)
     if name == PENDULUM:
-        inside, outside = (
-            {0: 2 * np.arcsin(share / 2)} for share in (0.199, 0.201)
-        )  # the chord of the circle
+        inside, outside = ({0: 2 * np.arcsin(share / 2)} for share in (0.199, 0.201))  # the chord of the circle
     else:
         inside, outside = ({0: share * env.length} for share in (0.199, 0.201))
     assert env.success(trial(name, inside), np)

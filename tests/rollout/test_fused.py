@@ -92,8 +92,7 @@ def build_setup(c: Case) -> Setup:
     rows = (c.R, c.S, c.P)
     sizes = (c.M, c.D, c.O)
     noises = [
-        0.2 * torch.randn(c.L, *rows, n, generator=gen) if on else None
-        for n, on in zip(sizes, c.noises, strict=True)
+        0.2 * torch.randn(c.L, *rows, n, generator=gen) if on else None for n, on in zip(sizes, c.noises, strict=True)
     ]
     grads = (torch.randn(c.L, *rows, c.D, generator=gen), torch.randn(c.L, *rows, c.M, generator=gen))
     return Setup(plan, policy, torch.randn(*rows, c.D, generator=gen), noises, grads, c.L)
@@ -203,9 +202,7 @@ def test_matches_autograd_in_float64(case):
 
 
 @needs_kernel
-@pytest.mark.parametrize(
-    "case", [Case(L=6), Case(L=6, R=3, P=16, noises=NONE), Case(L=6, masked=True, P=40)], ids=str
-)
+@pytest.mark.parametrize("case", [Case(L=6), Case(L=6, R=3, P=16, noises=NONE), Case(L=6, masked=True, P=40)], ids=str)
 def test_chained_segments_equal_one(case):
     s = build_setup(case)
     whole = outcome(s, run_fused)
@@ -441,8 +438,7 @@ def test_fresh_cache_builds_once_in_several_processes(tmp_path):
     )
     env = {**os.environ, "DYNAPILCO_CACHE_DIR": str(tmp_path / "fresh")}
     runs = [
-        subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
     paths = {run.communicate(timeout=120)[0].strip() for run in runs}
     assert len(paths) == 1

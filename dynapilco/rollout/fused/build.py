@@ -86,9 +86,7 @@ def _compile(compiler: list[str], library: Path) -> None:
 
 def _fingerprint(compiler: list[str]) -> str:
     """Hash whatever the machine code depends on."""
-    version = subprocess.run(
-        [*compiler, "--version"], capture_output=True, text=True, timeout=30, check=False
-    )
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, timeout=30, check=False)
     parts = [SOURCE.read_text(), repr((FLAGS, TARGETS)), repr(compiler), version.stdout, _cpu_model()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from dynapilco.inference.stack import DenseStack
+from dynapilco.rollout.damping import Damping, damp
 from dynapilco.rollout.fused.build import BuildError, build
 
 _MAX_LAYERS = 16  # kMaxLayers of kernel.cpp
@@ -48,6 +49,7 @@ class _Problem(ctypes.Structure):
         ("motion", ctypes.c_void_p),
         ("centre", ctypes.c_void_p),
         ("half", ctypes.c_void_p),
+        ("damping", ctypes.c_void_p),
     ]
 
 
@@ -164,6 +166,8 @@ class SegmentPlan:
         The half width of the actions: ``u = centre + half * tanh(a)``.
     draws : int
         S, the number of draws.
+    damping : Damping, optional
+        What happens to the adjoint of the state at each step.
     """
 
     model: DenseStack
@@ -173,6 +177,7 @@ class SegmentPlan:
     centre: Tensor
     half: Tensor
     draws: int
+    damping: Damping | None = None
     _shapes: dict[tuple[int, ...], _Shape] = field(default_factory=dict, init=False, repr=False)
     _packed: _PackedPlan | None = field(default=None, init=False, repr=False)
 
@@ -253,10 +258,18 @@ class _PackedPlan:
         self.motion = _pack(library, [motion], [no_bias], _int64s(motion.shape[1:]))
         self.centre, self.half = _ready(plan.centre), _ready(plan.half)
         self.angles = _int64s(plan.angles)
+        self.damping = _flat_damping(plan.damping)
         masks = [None if mask is None else _ready(mask) for mask in model.masks]
         self.masks = masks + [None] * (len(model.weights) - len(masks))
         self.mask_pointers = _pointers(self.masks)
         self.library = library
+
+
+def _flat_damping(damping: Damping | None) -> Tensor | None:
+    """Decay, limit and scale as the kernel reads them."""
+    if damping is None:
+        return None
+    return torch.cat([torch.tensor([damping.decay, damping.limit]), _ready(damping.scale)])
 
 
 def _pack(library: Any, weights: Sequence[Tensor], biases: Sequence[Tensor], width: Any) -> Tensor:
@@ -314,6 +327,7 @@ class _Shape:
             model_width=ctypes.addressof(packed.model_width), angles=ctypes.addressof(packed.angles),
             model=packed.model.data_ptr(), masks=ctypes.addressof(packed.mask_pointers),
             motion=packed.motion.data_ptr(), centre=packed.centre.data_ptr(), half=packed.half.data_ptr(),
+            damping=None if packed.damping is None else packed.damping.data_ptr(),
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
         sizes = _int64s([0, 0, 0])
@@ -443,9 +457,7 @@ def _backward(
     scratch = _Workspace(shape.backward_pool, shape.backward_size)
     grads = [_empty(*shape.start), *[torch.empty_like(x) for x in tensors]]
     weights, biases = _pointers(grads[1 : 1 + shape.layers]), _pointers(grads[1 + shape.layers :])
-    seen = [
-        None if g is None else g.contiguous() for g in (grad_states, grad_actions)
-    ]  # alive until the call
+    seen = [None if g is None else g.contiguous() for g in (grad_states, grad_actions)]  # alive until the call
     call.grad_states, call.grad_actions = [None if g is None else g.data_ptr() for g in seen]
     # The backward pass does not read this noise (the features hold it), only whether there was one.
     call.obs_noise = saved.floats.data_ptr() if had_obs_noise else None
@@ -491,7 +503,9 @@ def _self_check(library: Any) -> float:
         return 0.5 * torch.randn(size, generator=generator, dtype=torch.float32, device="cpu")
 
     model = DenseStack((normal(2, 6, 19), normal(2, 19, 2)), (normal(2, 19), normal(2, 2)), (None,))
-    plan = SegmentPlan(model, (1,), normal(3, 3), normal(2, 3), normal(1), normal(1), draws=2)
+    plan = SegmentPlan(
+        model, (1,), normal(3, 3), normal(2, 3), normal(1), normal(1), 2, Damping(0.9, 0.5, torch.ones(3))
+    )
     object.__setattr__(plan, "_packed", _PackedPlan(plan, library))
     parts = [normal(1, 5, 9), normal(1, 9, 1), normal(1, 9), normal(1, 1)]
     start, noises = normal(1, 2, 3, 3), (normal(2, 1, 2, 3, 1), normal(2, 1, 2, 3, 3), normal(2, 1, 2, 3, 2))
@@ -515,6 +529,7 @@ def _torch_segment(
     """Return the states and actions of one candidate with G = S, in plain torch."""
     angles, states, actions = list(plan.angles), [], []
     for t in range(action.shape[0]):
+        x = damp(x, plan.damping)
         xo = x + seen[t]
         zp = torch.cat([xo, xo[..., angles].sin(), xo[..., angles].cos()], -1)
         a = policy(zp.flatten(1, 2)).view_as(action[t]) + action[t]

@@ -415,6 +415,7 @@ extern "C" struct Problem {
   const float *const *masks;             // a pointer (N, width) or null for every hidden layer of the model
   const float *motion;                   // [transition; effect], (D + O, D), packed as a net of one layer
   const float *centre, *half;            // (M,)
+  const float *damping;                  // null, or decay, limit and the scale of every state component (D,)
 };
 
 extern "C" struct Call {
@@ -703,6 +704,7 @@ struct Segment {
       const float *gy = backward_motion(k, t);
       backward_model(k, kept, t, gy);
       backward_policy(k, kept, t, z, gather - 1 - held);
+      if (p.damping) damp(rows);
       if (++held == gather || t == 0) {
         gather_gradients(k, kept, t, held);
         held = 0;
@@ -712,6 +714,21 @@ struct Segment {
       float *out = rows_of(c.grad_start, k, 0, i, D);
       for (long n = 0; n < k.nc; ++n)
         for (long d = 0; d < D; ++d) out[n * D + d] = gx[(i * k.nc + n) * pad(D) + d];
+    }
+  }
+
+  // gx <- decay * gx, then bound the norm of (scale * gx) of every particle; NaN stays NaN.
+  void damp(long rows) {
+    const float decay = p.damping[0], limit = p.damping[1], *scale = p.damping + 2;
+    for (long n = 0; n < rows; ++n) {
+      float *g = gx + n * pad(D), square = 0.0f;
+      for (long d = 0; d < D; ++d) {
+        g[d] *= decay;
+        square += g[d] * scale[d] * (g[d] * scale[d]);
+      }
+      const float norm = std::sqrt(square);
+      if (limit > 0.0f && norm > limit)
+        for (long d = 0; d < D; ++d) g[d] *= limit / norm;
     }
   }
 

@@ -1,0 +1,67 @@
+"""``dynapilco list``: every part that a word selects, with a line about each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from dynapilco.agent.config import EXPLORATIONS
+from dynapilco.cli.options import parse, summary_line
+from dynapilco.core.registry import Registry
+from dynapilco.inference import METHODS
+from dynapilco.policies import POLICIES
+from dynapilco.rollout.config import PROPAGATIONS
+from dynapilco.tracking.console import make_console
+
+PROG = "dynapilco list"
+DESCRIPTION = "Show environments, inference methods, policies, propagations and explorations."
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """No options."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the command and return its exit code."""
+    parse(ListOptions, words, PROG, DESCRIPTION)
+    console = make_console()
+    _section(console, "environments (--env-id)", environments())
+    _section(console, "inference methods (--inference)", registered(METHODS, of_module=True))
+    _section(console, "policies (--policy)", registered(POLICIES))
+    _section(console, "propagations (--rollout.propagation)", PROPAGATIONS.items())
+    _section(console, "explorations (--exploration.kind)", EXPLORATIONS.items())
+    return 0
+
+
+def environments() -> list[tuple[str, str]]:
+    """The ids of this project's environments; any other Gymnasium id with box spaces is as good."""
+    from dynapilco_envs import TASKS
+
+    return [(f"dynapilco/{task.__name__}-v0", _describe(task)) for task in TASKS]
+
+
+def registered(registry: Registry[type], of_module: bool = False) -> list[tuple[str, str]]:
+    """Names (and aliases) of a registry, each with the first line of the docstring of its class or module."""
+    rows = []
+    for name, cls in registry.items():
+        text = summary_line(sys.modules[cls.__module__] if of_module else cls) or summary_line(cls)
+        rows.append((", ".join([name, *registry.aliases_of(name)]), text))
+    return rows
+
+
+def _describe(task: type) -> str:
+    own = summary_line(task)
+    return summary_line(sys.modules[task.__module__]) if "see the module" in own else own
+
+
+def _section(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    for name, text in rows:
+        table.add_row(f"  {name}", text)
+    console.print(table)
+    console.print()
