@@ -40,12 +40,19 @@ class Imagination:
     particles : int
         Particles for each function.
     moment_matching : bool
+    engine : str
+        Of the rollouts: ``"auto"``, ``"fused"`` or ``"torch"``.
     """
 
     task: Task
     sample_draw: Callable[[torch.Generator], DynamicsDraw]
     particles: int
     moment_matching: bool
+    engine: str = "auto"
+
+    def simulator(self, draw: DynamicsDraw, policy: Policy, damping: Damping | None = None) -> Simulator:
+        """A simulator of one draw."""
+        return Simulator(draw, policy, self.particles, self.engine, damping)
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,7 @@ class PathwiseSearch:
     def run(self, warm: Tensor | None) -> SearchReport:
         """Search from ``fresh_starts`` new candidates and the warm ones (W, n), if there are any."""
         config = self.config
-        fresh = max(config.fresh_starts, 0 if warm is not None else 1)
-        parts = [] if warm is None else [warm]
-        origin = ["warm"] * sum(len(part) for part in parts) + ["fresh"] * fresh
-        if fresh:
-            parts.append(self.policy.init(fresh, self.generator))
-        self.candidates = Candidates(torch.cat(parts))
+        origin = self.begin(warm, config.fresh_starts)
         screening = min(config.screening_steps, config.steps)
         self._ascend(0, screening)
         returns = self._evaluate(self.candidates.params.detach())
@@ -135,10 +137,19 @@ class PathwiseSearch:
             self.restarts,
         )
 
+    def begin(self, warm: Tensor | None, fresh: int) -> list[str]:
+        """Set up the candidates, at least one; returns where each comes from."""
+        fresh = max(fresh, 0 if warm is not None else 1)
+        parts = [] if warm is None else [warm]
+        origin = ["warm"] * sum(len(part) for part in parts) + ["fresh"] * fresh
+        if fresh:
+            parts.append(self.policy.init(fresh, self.generator))
+        self.candidates = Candidates(torch.cat(parts))
+        return origin
+
     def _ascend(self, first: int, last: int) -> None:
         for step in range(first, last):
-            self._refresh(step)
-            reward = self._step(step)
+            reward = self.step(step)
             if self.callback is not None and (step + 1) % REPORT_EVERY == 0:
                 horizon = self.imagination.task.horizon
                 self.callback(step + 1, self.config.steps, {"predicted_return": float(reward.max()) * horizon})
@@ -148,7 +159,7 @@ class PathwiseSearch:
         im, config, size = self.imagination, self.config, len(self.candidates)
         if self.simulator is None or step % config.redraw_every == 0:
             draw = im.sample_draw(self.generator)
-            self.simulator = Simulator(draw, self.policy, im.particles, damping=self._damping(draw.size))
+            self.simulator = im.simulator(draw, self.policy, self._damping(draw.size))
             self.noise = None
         stale = self.noise is None or step % config.refresh_every == 0 or self.noise.start.shape[0] != size
         if stale:
@@ -173,8 +184,9 @@ class PathwiseSearch:
         share = im.task.horizon * draws * im.particles
         return Damping(decay, config.adjoint_limit / share, self.policy.state_spread)
 
-    def _step(self, step: int) -> Tensor:
-        """One clipped Adam step of every candidate; returns J per candidate, (R,)."""
+    def step(self, step: int) -> Tensor:
+        """Clipped Adam step number ``step`` of every candidate; returns J per candidate, (R,)."""
+        self._refresh(step)
         config, params = self.config, self.candidates.params
         assert self.simulator is not None and self.noise is not None
         done = step / config.steps
@@ -240,7 +252,7 @@ def predicted_returns(
                 generator,
                 moment_matching=im.moment_matching,
             )
-            trajectories = Simulator(draw, policy, im.particles)(params, noise, im.task.horizon)
+            trajectories = im.simulator(draw, policy)(params, noise, im.task.horizon)
             total += step_rewards(im.task, trajectories).sum(0).mean((1, 2))
     return total / repeats
 
