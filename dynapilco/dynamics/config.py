@@ -17,7 +17,7 @@ class DynamicsConfig:
     """tanh, relu or silu."""
     targets: str = "auto"
     """What is predicted: 'velocity' (changes of velocities; positions are integrated), 'corrected' (the same and what
-    that integration misses), 'delta' (changes of every column), or 'auto' (velocity where the environment names its
+    that integration misses), 'delta' (changes of every column), or 'auto' (corrected where the environment names its
     position-velocity pairs)."""
     noise: str = "process"
     """'process' (noise acts on the state) or 'observation' (a clean state; only the policy sees sensor noise)."""

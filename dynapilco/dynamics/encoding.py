@@ -111,11 +111,11 @@ def make_stepping(geometry: Geometry, targets: str) -> Stepping:
     targets : str
         ``"delta"``: every column's change is an output. ``"velocity"``: outputs are the changes of all columns that
         are not positions; a position follows by the trapezoidal rule ``p' = p + dt v + dt/2 dv``. ``"corrected"``: the
-        same, with one more output per position for what the rule misses. ``"auto"``: velocity where the geometry
+        same, with one more output per position for what the rule misses. ``"auto"``: corrected where the geometry
         names pairs and ``dt``, else delta.
     """
     integrates = bool(geometry.pairs) and geometry.dt is not None
-    kind = ("velocity" if integrates else "delta") if targets == "auto" else targets
+    kind = ("corrected" if integrates else "delta") if targets == "auto" else targets
     eye, columns = torch.eye(geometry.states), list(range(geometry.states))
     if kind == "delta":
         return Stepping(eye, eye.clone(), tuple(columns))

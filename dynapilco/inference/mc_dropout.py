@@ -37,10 +37,10 @@ class MCDropout:
         Updates of the first fit and of each later one.
     """
 
-    rate: float = 0.05
+    rate: float = 0.01
     learning_rate: float = 0.01
-    cold_steps: int = 3000
-    warm_steps: int = 1500
+    cold_steps: int = 4000
+    warm_steps: int = 3000
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
