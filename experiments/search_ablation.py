@@ -3,8 +3,8 @@
     python experiments/search_ablation.py --env-id dynapilco/CartPoleSwingUpPILCO-v0 --candidates 12
 
 An ensemble of three networks is fitted to 4,000 transitions spread evenly over the state space (far more than a run
-ever sees), so that what is left is the search. For each setting, fresh candidates are trained side by side, no halving, and
-each is then tried in five real episodes. Every candidate counts.
+ever sees), so that what is left is the search. For each setting, fresh candidates are trained side by side, no halving,
+and each is then tried in five real episodes. Every candidate counts.
 """
 
 from __future__ import annotations

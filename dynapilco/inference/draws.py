@@ -138,10 +138,13 @@ class ModuleDraw(Draw):
     def fold(  # noqa: D102
         self, inputs: tuple[Tensor, Tensor] | None = None, outputs: tuple[Tensor, Tensor] | None = None
     ) -> ModuleDraw:
-        if inputs is not None and self.projection is not None:
-            raise UserError("fold: fold affine input maps before projecting the input")
+        projection = self.projection
+        if inputs is not None and projection is not None:  # (a z + b) @ M = z @ (a M) + b @ M
+            (scale, shift), one = inputs, projection.new_ones(projection.shape[1])
+            inputs, projection = (one, shift @ projection), scale.unsqueeze(-1) * projection
         return replace(
             self,
+            projection=projection,
             before=_compose(self.before, inputs, outer_first=False),
             after=_compose(self.after, outputs, outer_first=True),
             scale=self._folded_scale(outputs),

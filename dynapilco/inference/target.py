@@ -116,5 +116,7 @@ def _check_data(x: Tensor, y: Tensor, outputs: int, weights: Tensor | None, temp
             raise UserError(f"{name} holds NaN or infinite values in {int((~torch.isfinite(tensor)).sum())} places")
     if weights is not None and weights.shape[-1] != y.shape[axis]:
         raise UserError(f"weights {tuple(weights.shape)}: expected one for each of {y.shape[axis]} rows")
+    if weights is not None and not (torch.isfinite(weights).all() and weights.min() >= 0 and weights.sum(-1).min() > 0):
+        raise UserError("weights: expected finite numbers of at least 0, not all of them 0")
     if not temperature > 0:
         raise UserError(f"temperature={temperature!r}: expected a number above 0")
