@@ -13,6 +13,7 @@ import argparse
 import csv
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,23 +32,29 @@ RANGES = {2: (6.3, 10.0), 4: (2.5, 5.0, 5.0, 14.0)}
 SCALES = {2: (1.0, 0.3), 4: (1.0, 0.4, 1.0, 0.15)}
 ROWS, EPISODES = 4_000, 5
 
-UNDAMPED = {"credit_seconds": 0.0, "adjoint_limit": 0.0}
-SETTINGS: dict[str, dict[str, float | int | bool]] = {
-    "damped (default)": {},
+UNDAMPED = {"credit_seconds": (0.0,), "adjoint_limit": 0.0}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default (0.5 s and 2 s in turn)": {},
+    "damped, 0.5 s": {"credit_seconds": (0.5,)},
+    "damped, 0.25 s": {"credit_seconds": (0.25,)},
+    "damped, 1 s": {"credit_seconds": (1.0,)},
+    "damped, 2 s": {"credit_seconds": (2.0,)},
     "undamped": UNDAMPED,
-    "decay only": {"adjoint_limit": 0.0},
-    "limit only": {"credit_seconds": 0.0},
-    "decay 0.25 s": {"credit_seconds": 0.25},
-    "decay 1 s": {"credit_seconds": 1.0},
-    "limit 10": {"adjoint_limit": 10.0},
-    "limit 100": {"adjoint_limit": 100.0},
-    "damped, wide reward first": {"initial_reward_power": 0.1},
+    "decay 0.5 s, no limit": {"credit_seconds": (0.5,), "adjoint_limit": 0.0},
+    "limit 30, no decay": {"credit_seconds": (0.0,)},
+    "decay 0.5 s, limit 10": {"credit_seconds": (0.5,), "adjoint_limit": 10.0},
+    "decay 0.5 s, limit 100": {"credit_seconds": (0.5,), "adjoint_limit": 100.0},
+    "damped 0.5 s, wide reward first": {"credit_seconds": (0.5,), "initial_reward_power": 0.1},
     "undamped, wide reward first": {**UNDAMPED, "initial_reward_power": 0.1},
-    "undamped, common random numbers": {**UNDAMPED, "initial_reward_power": 0.1, "refresh_every": 200},
-    "undamped, moment matching": {**UNDAMPED, "initial_reward_power": 0.1, "moment_matching": True},
-    "damped, moment matching": {"initial_reward_power": 0.1, "moment_matching": True},
+    "undamped, wide, common random numbers": {**UNDAMPED, "initial_reward_power": 0.1, "refresh_every": 200},
+    "undamped, wide, moment matching": {**UNDAMPED, "initial_reward_power": 0.1, "moment_matching": True},
+    "damped 0.5 s, wide, moment matching": {
+        "credit_seconds": (0.5,),
+        "initial_reward_power": 0.1,
+        "moment_matching": True,
+    },
     "undamped, no action noise": {**UNDAMPED, "action_noise": 0.0},
-    "damped, no action noise": {"action_noise": 0.0},
+    "damped 0.5 s, no action noise": {"credit_seconds": (0.5,), "action_noise": 0.0},
 }
 
 

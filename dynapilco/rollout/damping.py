@@ -26,21 +26,24 @@ class Damping:
 
     Attributes
     ----------
-    decay : float
-        Multiplies the adjoint; 1 leaves it alone.
+    decay : float or Tensor
+        Multiplies the adjoint; 1 leaves it alone. A tensor (R,) holds one for each candidate, the first axis of states.
     limit : float
         Largest norm of a particle's adjoint with respect to the scaled state ``x / scale``; 0 sets none.
     scale : Tensor
         Typical size of each state column, (D,).
     """
 
-    decay: float
+    decay: float | Tensor
     limit: float
     scale: Tensor
 
     def __call__(self, adjoint: Tensor) -> Tensor:
         """Damp adjoints (..., D)."""
-        adjoint = adjoint * self.decay
+        decay = self.decay
+        if isinstance(decay, Tensor):
+            decay = decay.reshape(-1, *(1,) * (adjoint.dim() - 1))
+        adjoint = adjoint * decay
         if self.limit == 0:
             return adjoint
         norm = (adjoint * self.scale).norm(dim=-1, keepdim=True)

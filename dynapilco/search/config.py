@@ -15,7 +15,7 @@ class SearchConfig:
     """Gradient steps of the candidates that go all the way."""
     screening_steps: int = 100
     """Gradient steps of every candidate before the weaker ones are dropped (at most ``steps``)."""
-    fresh_starts: int = 3
+    fresh_starts: int = 4
     """Newly initialised candidates, beside the warm ones (the delivered and the newest policy)."""
     survivors: int = 2
     """Candidates that go on after screening."""
@@ -23,9 +23,10 @@ class SearchConfig:
     """Adam's rate at the start; a cosine takes it to (nearly) zero."""
     clip_norm: float = 0.3
     """Largest norm of a candidate's gradient."""
-    credit_seconds: float = 0.5
-    """Time constant with which gradients fade on their way back through time; 0 lets them pass unchanged. Without it
-    the gradients of unstable systems are chaotic."""
+    credit_seconds: tuple[float, ...] = (0.5, 2.0)
+    """Time constants with which gradients fade on their way back through time: candidates take them in turn, so that
+    tasks that need near-sighted gradients and tasks that need far-sighted ones both find a search that suits them. 0
+    lets gradients pass unchanged, which is chaotic in unstable systems."""
     adjoint_limit: float = 30.0
     """Largest sensitivity of a trial's return (rewards of order 1) to a particle's state, in units of the state's
     spread, that is passed back through a step; 0 sets none."""
@@ -52,6 +53,8 @@ class SearchConfig:
         for name in ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a number above 0")
-        for name in ("action_noise", "credit_seconds", "adjoint_limit"):
+        if not self.credit_seconds or not all(seconds >= 0 for seconds in self.credit_seconds):
+            raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more numbers of 0 or more")
+        for name in ("action_noise", "adjoint_limit"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected 0 or more")

@@ -121,6 +121,7 @@ class PathwiseSearch:
         if len(origin) > config.survivors:
             keep = returns.argsort(descending=True)[: config.survivors]
             self.candidates.keep(keep)
+            self.simulator = None
             origin = [origin[i] for i in keep.tolist()]
         self._ascend(screening, config.steps)
         finalists = self.candidates.params.detach()
@@ -144,7 +145,11 @@ class PathwiseSearch:
         origin = ["warm"] * sum(len(part) for part in parts) + ["fresh"] * fresh
         if fresh:
             parts.append(self.policy.init(fresh, self.generator))
-        self.candidates = Candidates(torch.cat(parts))
+        params = torch.cat(parts)
+        dt, credit = self.imagination.task.dt or DEFAULT_DT, self.config.credit_seconds
+        decays = [math.exp(-dt / seconds) if seconds else 1.0 for seconds in credit]
+        cycle = [decays[i % len(decays)] for i in range(len(params))]
+        self.candidates = Candidates(params, torch.tensor(cycle, device=params.device))
         return origin
 
     def _ascend(self, first: int, last: int) -> None:
@@ -175,14 +180,12 @@ class PathwiseSearch:
             )
 
     def _damping(self, draws: int) -> Damping | None:
-        """The configured damping, for an objective that is a mean over steps and particles."""
+        """Each candidate's damping, for an objective that is a mean over steps and particles."""
         im, config = self.imagination, self.config
-        if config.credit_seconds == 0 and config.adjoint_limit == 0:
+        if config.adjoint_limit == 0 and not any(config.credit_seconds):
             return None
-        dt = im.task.dt or DEFAULT_DT
-        decay = math.exp(-dt / config.credit_seconds) if config.credit_seconds else 1.0
         share = im.task.horizon * draws * im.particles
-        return Damping(decay, config.adjoint_limit / share, self.policy.state_spread)
+        return Damping(self.candidates.decay, config.adjoint_limit / share, self.policy.state_spread)
 
     def step(self, step: int) -> Tensor:
         """Clipped Adam step number ``step`` of every candidate; returns J per candidate, (R,)."""
@@ -275,11 +278,14 @@ class Candidates:
     ----------
     params : Tensor
         (R, n).
+    decay : Tensor
+        How much of an adjoint passes back through a step, (R,).
     """
 
     BETAS, EPSILON = (0.9, 0.999), 1e-8
 
-    def __init__(self, params: Tensor) -> None:
+    def __init__(self, params: Tensor, decay: Tensor) -> None:
+        self.decay = decay
         self.params = params.detach().clone().requires_grad_(True)
         self.first, self.second = torch.zeros_like(params), torch.zeros_like(params)
         self.count = torch.zeros(len(params), 1, device=params.device)
@@ -302,7 +308,7 @@ class Candidates:
 
     def keep(self, index: Tensor) -> None:
         """Only the candidates ``index`` go on."""
-        for name in ("first", "second", "count", "bad_in_a_row"):
+        for name in ("first", "second", "count", "bad_in_a_row", "decay"):
             setattr(self, name, getattr(self, name)[index].clone())
         self.params = self.params.detach()[index].clone().requires_grad_(True)
 

@@ -78,7 +78,8 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, render_mode:
     except gymnasium.error.UnregisteredEnv as error:
         raise _unknown_env(env_id) from error
     except ModuleNotFoundError as error:
-        raise UserError(f"environment {env_id!r}: module {error.name!r} is not installed") from error
+        missing = error.name or getattr(error.__cause__, "name", None)  # Gymnasium's own error has no name
+        raise UserError(f"environment {env_id!r}: module {missing!r} is not installed") from error
     except gymnasium.error.Error as error:
         raise UserError(f"environment {env_id!r}: {_one_line(error)}") from error
     except (TypeError, ValueError) as error:

@@ -36,7 +36,9 @@ def inputs(seed=3, width=IN):
     return torch.randn(S, B, width, generator=gen(seed))
 
 
-@pytest.mark.parametrize(("kind", "cls"), [("dense", DenseDraw), ("masks", DenseDraw), ("vmap", ModuleDraw), ("module", ModuleDraw)])
+@pytest.mark.parametrize(
+    ("kind", "cls"), [("dense", DenseDraw), ("masks", DenseDraw), ("vmap", ModuleDraw), ("module", ModuleDraw)]
+)
 def test_the_cheapest_draw_is_chosen(kind, cls):
     assert type(build(kind)) is cls
 

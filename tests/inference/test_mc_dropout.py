@@ -32,7 +32,9 @@ def test_functions_equal_masked_forward_passes_by_hand(model):
         for layer, mask in enumerate(draw.stack.masks):
             linear = nn.functional.linear(h, named[f"{2 * layer}.weight"], named[f"{2 * layer}.bias"])
             h = torch.tanh(linear) * mask[s]
-        torch.testing.assert_close(y[s], nn.functional.linear(h, named["4.weight"], named["4.bias"]), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            y[s], nn.functional.linear(h, named["4.weight"], named["4.bias"]), atol=1e-5, rtol=1e-5
+        )
     assert torch.equal(draw(x), y)  # fixed until the next draw
     assert not torch.equal(method.draw(model, state, 5, gen(2))(x), y)
     assert torch.equal(method.draw(model, state, 5, gen(1))(x), y)

@@ -34,7 +34,9 @@ def randn(*shape, seed=0):
 def case(request):
     network = StackedNetwork(mlp(IN, OUT, (5,)), "auto" if request.param == "dense" else "vmap")
     model = BayesianModel(network, Gaussian(), FanInNormal(1.5, 3.0), OUT)
-    return Case(model, randn(N, IN), randn(N, OUT, seed=1), randn(S, network.layout.total, seed=2), randn(S, OUT, seed=3))
+    return Case(
+        model, randn(N, IN), randn(N, OUT, seed=1), randn(S, network.layout.total, seed=2), randn(S, OUT, seed=3)
+    )
 
 
 def test_potential_by_hand(case):
@@ -104,16 +106,16 @@ def test_weights_count_rows(case):
 
 def test_temperature_divides_all(case):
     hot, warm = (Target(case.model, case.x, case.y, temperature=t) for t in (4.0, 1.0))
-    torch.testing.assert_close(
-        4 * hot.potential(case.params, case.noise), warm.potential(case.params, case.noise)
-    )
+    torch.testing.assert_close(4 * hot.potential(case.params, case.noise), warm.potential(case.params, case.noise))
 
 
 def test_the_prior_moves_with_its_location(case):
     target = Target(case.model, case.x, case.y)
     zero = target.negative_log_prior(case.params, case.params)
     assert zero.abs().max() == 0
-    torch.testing.assert_close(target.negative_log_prior(case.params), target.negative_log_prior(2 * case.params, case.params))
+    torch.testing.assert_close(
+        target.negative_log_prior(case.params), target.negative_log_prior(2 * case.params, case.params)
+    )
 
 
 def test_members_do_not_mix(case):
@@ -208,7 +210,9 @@ def test_prior_samples_have_that_std_and_belong_to_the_generator():
     network = StackedNetwork(mlp(4, 2, (9,)))
     prior = FanInNormal(1.0, 2.0)
     sample = prior.sample(network.layout, 4000, gen())
-    torch.testing.assert_close(sample.std(0) / prior.std(network.layout), torch.ones(network.layout.total), atol=0.06, rtol=0)
+    torch.testing.assert_close(
+        sample.std(0) / prior.std(network.layout), torch.ones(network.layout.total), atol=0.06, rtol=0
+    )
     assert torch.equal(sample, prior.sample(network.layout, 4000, gen()))
 
 

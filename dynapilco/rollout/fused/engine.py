@@ -50,6 +50,7 @@ class _Problem(ctypes.Structure):
         ("centre", ctypes.c_void_p),
         ("half", ctypes.c_void_p),
         ("damping", ctypes.c_void_p),
+        ("damping_stride", ctypes.c_int64),
     ]
 
 
@@ -266,10 +267,12 @@ class _PackedPlan:
 
 
 def _flat_damping(damping: Damping | None) -> Tensor | None:
-    """Decay, limit and scale as the kernel reads them."""
+    """Rows of decay, limit and scale as the kernel reads them: one row, or one for each candidate."""
     if damping is None:
         return None
-    return torch.cat([torch.tensor([damping.decay, damping.limit]), _ready(damping.scale)])
+    decay = torch.as_tensor(damping.decay, dtype=torch.float32).reshape(-1, 1)
+    rest = torch.cat([torch.tensor([damping.limit]), _ready(damping.scale)])
+    return torch.cat([_ready(decay), rest.expand(len(decay), -1)], dim=1).contiguous()
 
 
 def _pack(library: Any, weights: Sequence[Tensor], biases: Sequence[Tensor], width: Any) -> Tensor:
@@ -312,6 +315,8 @@ class _Shape:
             if mask is not None and mask.shape != (draws * particles, w.shape[2]):
                 raise ValueError(f"a mask has shape {tuple(mask.shape)}, not (S * P, width)")
         rows = (candidates, draws, particles)
+        if packed.damping is not None and len(packed.damping) not in (1, candidates):
+            raise ValueError(f"damping holds {len(packed.damping)} decays for {candidates} candidates")
         self.start = torch.Size((*rows, d))
         self.states, self.actions = torch.Size((length, *rows, d)), torch.Size((length, *rows, m))
         self.outputs = torch.Size((length, *rows, o))
@@ -328,6 +333,7 @@ class _Shape:
             model=packed.model.data_ptr(), masks=ctypes.addressof(packed.mask_pointers),
             motion=packed.motion.data_ptr(), centre=packed.centre.data_ptr(), half=packed.half.data_ptr(),
             damping=None if packed.damping is None else packed.damping.data_ptr(),
+            damping_stride=0 if packed.damping is None or len(packed.damping) == 1 else d + 2,
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
         sizes = _int64s([0, 0, 0])

@@ -415,7 +415,8 @@ extern "C" struct Problem {
   const float *const *masks;             // a pointer (N, width) or null for every hidden layer of the model
   const float *motion;                   // [transition; effect], (D + O, D), packed as a net of one layer
   const float *centre, *half;            // (M,)
-  const float *damping;                  // null, or decay, limit and the scale of every state component (D,)
+  const float *damping;                  // null, or rows of decay, limit and the scale of every state component (D,)
+  int64_t damping_stride;                // from one candidate's row to the next; 0: they share one
 };
 
 extern "C" struct Call {
@@ -704,7 +705,7 @@ struct Segment {
       const float *gy = backward_motion(k, t);
       backward_model(k, kept, t, gy);
       backward_policy(k, kept, t, z, gather - 1 - held);
-      if (p.damping) damp(rows);
+      if (p.damping) damp(k);
       if (++held == gather || t == 0) {
         gather_gradients(k, kept, t, held);
         held = 0;
@@ -718,17 +719,20 @@ struct Segment {
   }
 
   // gx <- decay * gx, then bound the norm of (scale * gx) of every particle; NaN stays NaN.
-  void damp(long rows) {
-    const float decay = p.damping[0], limit = p.damping[1], *scale = p.damping + 2;
-    for (long n = 0; n < rows; ++n) {
-      float *g = gx + n * pad(D), square = 0.0f;
-      for (long d = 0; d < D; ++d) {
-        g[d] *= decay;
-        square += g[d] * scale[d] * (g[d] * scale[d]);
+  void damp(const Chunk &k) {
+    for (long i = 0; i < k.rc; ++i) {
+      const float *row = p.damping + (k.r0 + i) * p.damping_stride;
+      const float decay = row[0], limit = row[1], *scale = row + 2;
+      for (long n = 0; n < k.nc; ++n) {
+        float *g = gx + (i * k.nc + n) * pad(D), square = 0.0f;
+        for (long d = 0; d < D; ++d) {
+          g[d] *= decay;
+          square += g[d] * scale[d] * (g[d] * scale[d]);
+        }
+        const float norm = std::sqrt(square);
+        if (limit > 0.0f && norm > limit)
+          for (long d = 0; d < D; ++d) g[d] *= limit / norm;
       }
-      const float norm = std::sqrt(square);
-      if (limit > 0.0f && norm > limit)
-        for (long d = 0; d < D; ++d) g[d] *= limit / norm;
     }
   }
 

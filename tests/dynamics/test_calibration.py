@@ -1,0 +1,96 @@
+"""Coverage and log density of predictions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from dynapilco.dynamics import DynamicsDraw, Geometry, Transitions, make_stepping
+from dynapilco.dynamics.calibration import horizon_coverage, interval, mixture_log_density, one_step
+from dynapilco.inference import Gaussian, StackedNetwork, mlp
+from dynapilco.inference.draws import make_draw
+
+S, T = 10, 800
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_interval_of_a_gaussian():
+    low, high = interval(2 + 3 * torch.randn(100_000, 1, 2, generator=gen()))
+    assert low.shape == (1, 2)
+    torch.testing.assert_close(low, torch.full((1, 2), 2 - 3 * 1.96), atol=0.1, rtol=0)
+    torch.testing.assert_close(high, torch.full((1, 2), 2 + 3 * 1.96), atol=0.1, rtol=0)
+
+
+def test_interval_leaves_out_lost_particles():
+    samples = torch.randn(50, 3, 2, generator=gen())
+    holes = torch.cat([samples, torch.full((5, 3, 2), float("nan"))])
+    for one, other in zip(interval(samples), interval(holes), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_mixture_density_against_scipy():
+    mean, std = torch.randn(S, T, 3, generator=gen()), 0.2 + torch.rand(S, T, 3, generator=gen(1))
+    y = torch.randn(T, 3, generator=gen(2))
+    truth = logsumexp(norm.logpdf(y.numpy(), mean.numpy(), std.numpy()).sum(-1), axis=0) - math.log(S)
+    np.testing.assert_allclose(mixture_log_density(mean, std, y).numpy(), truth, rtol=1e-4, atol=1e-4)
+
+
+def known_draw(functions_std, noise_std):
+    """A dynamics draw whose outputs are constants c_s ~ N(0, functions_std^2) with noise noise_std."""
+    geometry = Geometry(2, 1)
+    network = StackedNetwork(mlp(3, 2, (4,)))
+    params = torch.zeros(S, network.layout.total)
+    z = torch.randn(S, 2, generator=gen(5))
+    z = (z - z.mean(0)) / z.std(0)
+    params[:, -2:] = functions_std * z
+    functions = make_draw(network, params, torch.full((S, 2), noise_std), Gaussian())
+    return DynamicsDraw(functions, geometry, make_stepping(geometry, "delta"), None)
+
+
+def observed(outputs):
+    n = len(outputs)
+    x = torch.randn(n, 2, generator=gen(6))
+    return Transitions(x, torch.zeros(n, 1), x + outputs, torch.zeros(n), torch.zeros(n, dtype=torch.int64))
+
+
+def test_one_step_coverage_and_density_of_a_calibrated_model():
+    noise = 0.3
+    truth = noise * torch.randn(T, 2, generator=gen(7))
+    score = one_step(known_draw(0.0, noise), observed(truth), torch.ones(2), gen())
+    assert score.coverage == pytest.approx(0.95, abs=0.02)
+    assert score.nll == pytest.approx(-norm.logpdf(truth.numpy(), 0, noise).sum(-1).mean(), abs=0.01)
+
+
+def test_epistemic_spread_widens_the_interval():
+    truth = 0.3 * torch.randn(T, 2, generator=gen(7))
+    wide = one_step(known_draw(1.0, 0.3), observed(truth), torch.ones(2), gen())
+    narrow = one_step(known_draw(0.0, 0.05), observed(truth), torch.ones(2), gen())
+    right = one_step(known_draw(0.0, 0.3), observed(truth), torch.ones(2), gen())
+    assert wide.coverage > 0.98
+    assert narrow.coverage == pytest.approx(2 * norm.cdf(1.96 / 6) - 1, abs=0.03)
+    assert right.nll < min(wide.nll, narrow.nll)
+
+
+def test_density_is_in_units_of_the_scale():
+    truth = observed(0.3 * torch.randn(T, 2, generator=gen(7)))
+    draw = known_draw(0.5, 0.3)
+    plain = one_step(draw, truth, torch.ones(2), gen())
+    scaled = one_step(draw, truth, torch.tensor([10.0, 0.1]), gen())
+    halved = one_step(draw, truth, torch.tensor([2.0, 1.0]), gen())
+    assert scaled.nll == pytest.approx(plain.nll, abs=1e-4)
+    assert halved.nll == pytest.approx(plain.nll - math.log(2), abs=1e-4)
+    assert halved.coverage == plain.coverage
+
+
+def test_horizon_coverage_counts_pairs():
+    particles = torch.linspace(0, 1, 101).reshape(101, 1, 1).expand(101, 4, 2)
+    observed = torch.tensor([[0.5, 0.02], [0.026, 0.974], [0.976, -3.0], [float("nan"), 0.5]])
+    assert horizon_coverage(particles, observed) == pytest.approx(4 / 8)
+    assert horizon_coverage(particles, torch.full((4, 2), 0.5)) == 1
+    assert horizon_coverage(particles, torch.full((4, 2), 2.0)) == 0

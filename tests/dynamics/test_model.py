@@ -1,0 +1,260 @@
+"""Transitions and the Bayesian dynamics model."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from dynapilco.core.errors import UserError
+from dynapilco.dynamics import DynamicsConfig, DynamicsModel, Geometry, Transitions
+from dynapilco.inference import METHODS, Ensemble, make_method, register_inference
+from dynapilco.inference.draws import make_draw
+
+CART = Geometry(4, 1, (2,), ((0, 1), (2, 3)), 0.05)
+DOUBLE_INTEGRATOR = Geometry(2, 1, (), ((0, 1),), 0.1)
+CPU = torch.device("cpu")
+METHOD_KWARGS = {
+    "ensemble": {"members": 3, "cold_steps": 60, "warm_steps": 20},
+    "mc_dropout": {"cold_steps": 60, "warm_steps": 20},
+}
+
+
+def gen(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def rows(states, actions, next_states):
+    n = len(states)
+    return Transitions(states, actions, next_states, torch.zeros(n), torch.zeros(n, dtype=torch.int64))
+
+
+def cart_data(n=60, seed=0):
+    """Smooth and nonlinear, with the units far apart; any numbers will do."""
+    scale = torch.tensor([10.0, 1.0, 3.0, 0.1])
+    x, u = scale * torch.randn(n, 4, generator=gen(seed)), 5 * torch.rand(n, 1, generator=gen(seed + 1))
+    moved = x + torch.cat([x[:, 1:2], u, x[:, 2:3].sin(), 0.01 * x[:, 0:1]], 1) * 0.1
+    return rows(x, u, moved)
+
+
+def linear_data(n=150, seed=0, sensor=0.0, process=0.0):
+    """v' = v + dt (u - v), p' by the trapezoidal rule; sensor noise on both ends, process noise on v."""
+    dt = 0.1
+    x, u = 2 * torch.randn(n, 2, generator=gen(seed)), torch.randn(n, 1, generator=gen(seed + 1))
+    noise = torch.randn(n, 5, generator=gen(seed + 2))
+    dv = dt * (u[:, 0] - x[:, 1]) + process * noise[:, 4]
+    moved = torch.stack([x[:, 0] + dt * x[:, 1] + dt / 2 * dv, x[:, 1] + dv], 1)
+    return rows(x + sensor * noise[:, :2], u, moved + sensor * noise[:, 2:4])
+
+
+def build(geometry=CART, inference="ensemble", kwargs=None, **config):
+    method = make_method(inference, METHOD_KWARGS[inference] if kwargs is None else kwargs)
+    return DynamicsModel(geometry, DynamicsConfig(**{"hidden": (12,), **config}), method, CPU)
+
+
+@pytest.mark.parametrize("targets", ["velocity", "corrected", "delta"])
+@pytest.mark.parametrize("inference", METHOD_KWARGS)
+def test_draws_on_raw_features_equal_normalise_network_denormalise(inference, targets):
+    model, data = build(CART, inference, targets=targets), cart_data()
+    model.fit(data, gen())
+    draw = model.draw(3, gen(1))
+    bare = model.method.draw(model.bayes, model.state, 3, gen(1))  # in normalised units
+    z = torch.cat([data.states, data.states[:, 2:3].sin(), data.states[:, 2:3].cos(), data.actions], 1)
+    seen = (z[:, [0, 1, 3, 4, 5, 6]] - model.inputs.mean) / model.inputs.std
+    truth = bare(seen) * model.targets.std
+    x, u = (t.expand(3, *t.shape) for t in (data.states, data.actions))
+    torch.testing.assert_close(draw.outputs(x, u), truth, atol=2e-5, rtol=2e-4)
+    torch.testing.assert_close(draw.process_std, bare.scale * model.targets.std)
+    expected = data.states @ model.stepping.transition + truth @ model.stepping.effect
+    torch.testing.assert_close(draw.step(x.unsqueeze(0), u.unsqueeze(0))[0], expected, atol=2e-5, rtol=2e-4)
+
+
+def test_steps_of_several_candidates_use_each_function_for_its_own_particles():
+    model, data = build(targets="velocity"), cart_data()
+    model.fit(data, gen())
+    draw = model.draw(3, gen(1))
+    x, u = torch.randn(5, 3, 4, 4, generator=gen(2)), torch.randn(5, 3, 4, 1, generator=gen(3))
+    noise = torch.randn(5, 3, 4, 2, generator=gen(4))
+    y = torch.stack([draw.outputs(x[r], u[r]) for r in range(5)])
+    truth = x @ draw.stepping.transition + (y + noise) @ draw.stepping.effect
+    torch.testing.assert_close(draw.step(x, u, noise), truth, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("targets", ["velocity", "corrected", "delta"])
+@pytest.mark.parametrize("inference", METHOD_KWARGS)
+def test_a_known_linear_system_is_learned(inference, targets):
+    kwargs = {"rate": 0.0, "cold_steps": 600} if inference == "mc_dropout" else {"members": 3, "cold_steps": 600}
+    model = build(DOUBLE_INTEGRATOR, inference, kwargs, targets=targets, hidden=(24,))
+    report = model.fit(linear_data(), gen())
+    assert not report.diverged
+    test = linear_data(seed=50)
+    draw = model.draw(3, gen(1))
+    x, u = (t.expand(1, 3, *t.shape) for t in (test.states, test.actions))
+    error = (draw.step(x, u)[0].mean(0) - test.next_states).square().mean(0).sqrt()
+    change = (test.next_states - test.states).square().mean(0).sqrt()
+    assert (error < 0.1 * change).all()
+
+
+def test_the_inference_method_of_a_user_is_reached_by_its_name():
+    @register_inference("constant_test_method")
+    @dataclass(frozen=True)
+    class Constant:
+        value: float = 0.25
+
+        def init(self, model, generator):
+            return {"params": torch.zeros(1, model.network.layout.total)}
+
+        def start(self, state, target, steps):
+            method = self
+
+            class Step:
+                def step(self, generator):
+                    state["params"][:, -target.model.outputs :] = method.value
+                    return target.potential(state["params"], torch.zeros(1, target.model.outputs)) / target.size
+
+            return Step()
+
+        def draw(self, model, state, size, generator):
+            scale = torch.full((size, model.outputs), 0.5)
+            return make_draw(model.network, state["params"].expand(size, -1), scale, model.likelihood)
+
+        def steps(self, *, warm):
+            return 1
+
+        def natural_draws(self, particles):
+            return 1
+
+    try:
+        model, data = build(inference="constant_test_method", kwargs={"value": 0.5}, targets="velocity"), cart_data()
+        model.fit(data, gen())
+        draw = model.draw(2, gen())
+        x, u = (t.expand(2, *t.shape) for t in (data.states, data.actions))
+        torch.testing.assert_close(draw.outputs(x, u), (0.5 * model.targets.std).expand(2, 60, 2))
+        torch.testing.assert_close(draw.process_std, (0.5 * model.targets.std).expand(2, 2))
+        assert build(inference="ensemble").method != model.method
+    finally:
+        del METHODS._entries["constant_test_method"]
+
+
+@pytest.mark.parametrize("noise", ["process", "observation"])
+@pytest.mark.parametrize("inference", METHOD_KWARGS)
+def test_snapshot_and_restore_are_bitwise(inference, noise):
+    model, data = build(CART, inference, noise=noise), cart_data()
+    model.fit(data, gen())
+    saved = model.snapshot()
+    kept = {name: t.clone() for name, t in saved.items()}
+    copy = build(CART, inference, noise=noise)
+    copy.restore(saved)
+    x = torch.randn(3, 5, 4, generator=gen(2))
+    u = torch.randn(3, 5, 1, generator=gen(3))
+
+    def answer(model):
+        draw = model.draw(3, gen(1))
+        return draw.outputs(x, u), draw.functions.scale, draw.sensor_std
+
+    for one, other in zip(answer(model), answer(copy), strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)
+    for fitted in (model, copy):  # both go on in the same way, and leave the snapshot alone
+        fitted.fit(cart_data(80), gen(4))
+    assert all(torch.equal(saved[name], t) for name, t in kept.items())
+    again = copy.snapshot()
+    assert all(torch.equal(t, again[name]) for name, t in model.snapshot().items())
+    assert not torch.equal(again["method/params"], kept["method/params"])
+
+
+def test_building_and_fitting_touch_no_global_generator():
+    before = torch.get_rng_state()
+    build().fit(cart_data(), gen())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_constant_columns_give_finite_numbers():
+    data = cart_data()
+    states = data.states.clone()
+    states[:, 0] = 7.0
+    moved = data.next_states.clone()
+    moved[:, [0, 1]] = states[:, [0, 1]]
+    model = build(targets="delta")
+    report = model.fit(rows(states, torch.zeros(60, 1), moved), gen())
+    assert not report.diverged
+    assert all(torch.isfinite(t).all() for t in model.snapshot().values())
+    assert torch.isfinite(model.draw(3, gen()).outputs(*(t.expand(3, 60, -1) for t in (states, data.actions)))).all()
+
+
+def test_a_single_row_can_be_fitted():
+    model = build()
+    report = model.fit(cart_data(1), gen())
+    assert not report.diverged
+    assert torch.isfinite(model.draw(2, gen()).functions.scale).all()
+
+
+def test_sensor_noise_is_estimated():
+    model = build(DOUBLE_INTEGRATOR, kwargs={"members": 3, "cold_steps": 700}, noise="observation")
+    sensor = torch.tensor([0.1, 0.02])
+    model.fit(linear_data(300, sensor=sensor), gen())
+    draw = model.draw(3, gen())
+    torch.testing.assert_close(draw.sensor_std, sensor, rtol=0.3, atol=0)
+    assert draw.process_std is None
+
+
+def test_process_noise_is_estimated():
+    model = build(DOUBLE_INTEGRATOR, kwargs={"members": 3, "cold_steps": 1500}, targets="velocity")
+    model.fit(linear_data(300, process=0.05), gen())
+    draw = model.draw(3, gen())
+    torch.testing.assert_close(draw.process_std, torch.full((3, 1), 0.05), rtol=0.3, atol=0)
+    assert draw.sensor_std is None
+
+
+def test_a_warm_fit_takes_the_warm_steps():
+    model = build(kwargs={"members": 2, "cold_steps": 7, "warm_steps": 3})
+    assert model.fit(cart_data(), gen()).steps == 7
+    anchors = model.state["anchors"].clone()
+    assert model.fit(cart_data(), gen()).steps == 3
+    assert torch.equal(model.state["anchors"], anchors)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"targets": "velocit"}, "unknown targets 'velocit': did you mean velocity"),
+        ({"noise": "sensor"}, "unknown noise 'sensor'"),
+        ({"hidden": ()}, "hidden"),
+        ({"hidden": (8, 0)}, "hidden"),
+        ({"activation": "sin"}, "activation='sin'"),
+        ({"prior_scale": -1.0}, "hidden_scale=-1.0"),
+        ({"noise_floor": 0.0}, "floor=0.0"),
+    ],
+)
+def test_bad_settings(config, words):
+    with pytest.raises(UserError, match=words):
+        DynamicsModel(CART, DynamicsConfig(**config), Ensemble(), CPU)
+
+
+def episode(length=5):
+    return (
+        torch.randn(length + 1, 2, generator=gen()),
+        torch.randn(length, 1, generator=gen(1)),
+        torch.arange(1.0 * length),
+    )
+
+
+def test_transitions_of_an_episode():
+    observations, actions, rewards = episode()
+    made = Transitions.of_episode(observations, actions, rewards, trial=3)
+    assert len(made) == 5
+    assert torch.equal(made.next_states[:-1], made.states[1:])
+    assert torch.equal(made.states[0], observations[0])
+    assert torch.equal(made.next_states[-1], observations[-1])
+    assert made.trials.tolist() == [3] * 5
+    both = Transitions.empty(2, 1).append(made).append(made)
+    assert len(both) == 10
+    assert torch.equal(both.actions, torch.cat([actions, actions]))
+    assert both.tensors().keys() == {"states", "actions", "next_states", "rewards", "trials"}
+
+
+@pytest.mark.parametrize(("which", "name"), [(0, "observation 2"), (1, "action 2"), (2, "reward 2")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_transitions_name_the_bad_step(which, name, value):
+    parts = [t.clone() for t in episode()]
+    parts[which][2] = value
+    with pytest.raises(UserError, match=f"trial 4: {name} is not finite"):
+        Transitions.of_episode(*parts, trial=4)
