@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -15,31 +15,26 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.utils import safe_mean
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dynapilco.agent import state as checkpoints
 from dynapilco.agent.acting import ActingPolicy
 from dynapilco.agent.config import AgentConfig, ExplorationConfig
+from dynapilco.agent.config_file import build_config
+from dynapilco.agent.environment import check_remade, check_same, describe, open_env, single_env
+from dynapilco.agent.episode import OnStep
 from dynapilco.agent.evaluation import Evaluation, evaluate
 from dynapilco.agent.loop import Loop
 from dynapilco.agent.state import LoopState
 from dynapilco.core.device import resolve_device
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.dynamics import DynamicsConfig
-from dynapilco.inference import make_method
-from dynapilco.policies import POLICIES, check_options
+from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig
 from dynapilco.search import SearchConfig
-from dynapilco.tasks import make_env, task_of
-from dynapilco.tracking.sink import Sink, TrialRow
+from dynapilco.tasks import task_of
+from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
-Section = TypeVar("Section")
-SECTIONS = {
-    "exploration": ExplorationConfig,
-    "dynamics": DynamicsConfig,
-    "rollout": RolloutConfig,
-    "search": SearchConfig,
-}
+SECTIONS = ("exploration", "dynamics", "rollout", "search")
 
 
 class DynaPILCO(BaseAlgorithm):
@@ -102,31 +97,26 @@ class DynaPILCO(BaseAlgorithm):
         render: bool = False,
         _init_setup_model: bool = True,
     ) -> None:
-        config = AgentConfig(
-            policy=POLICIES.canonical(policy),
-            policy_kwargs=dict(policy_kwargs or {}),
-            inference=inference,
-            inference_kwargs=dict(inference_kwargs or {}),
-            env_kwargs=dict(env_kwargs or {}),
-            seed=secrets.randbelow(2**31) if seed is None else seed,
-            device=device,
-            exploration=_section(ExplorationConfig, exploration),
-            dynamics=_section(DynamicsConfig, dynamics),
-            rollout=_section(RolloutConfig, rollout),
-            search=_section(SearchConfig, search),
+        config = build_config(
+            {
+                "policy": policy,
+                "policy_kwargs": policy_kwargs or {},
+                "inference": inference,
+                "inference_kwargs": inference_kwargs or {},
+                "env_kwargs": env_kwargs or {},
+                "seed": secrets.randbelow(2**31) if seed is None else seed,
+                "device": str(device),
+                "exploration": exploration or {},
+                "dynamics": dynamics or {},
+                "rollout": rollout or {},
+                "search": search or {},
+            }
         )
-        make_method(config.inference, config.inference_kwargs)
-        check_options(config.policy, config.policy_kwargs)
         resolved = resolve_device(device)
-        if env is None:
-            raise UserError("env=None: expected a Gymnasium id or an environment")
-        if isinstance(env, str):
-            config = replace(config, env_id=env)
-            env = make_env(env, config.env_kwargs, "rgb_array" if render else None)
-        inner = _single_env(env)
-        if inner.spec is not None:
-            config = replace(config, env_id=inner.spec.id)
-        self.task = task_of(inner)
+        env, env_id, kwargs = open_env(env, config.env_kwargs, render)
+        config = replace(config, env_id=env_id, env_kwargs=kwargs)
+        self.task = task_of(single_env(env))
+        self._in_trial = False
         self.config, self.render, self.checkpoint_dir = config, render, None
         self.sinks: list[Sink] = []
         super().__init__(
@@ -165,7 +155,7 @@ class DynaPILCO(BaseAlgorithm):
             device=config.device,
             render=render,
         )
-        agent.config = replace(agent.config, env_id=config.env_id, total_timesteps=config.total_timesteps)
+        agent.config = replace(agent.config, total_timesteps=config.total_timesteps)
         agent.loop.config = agent.config
         return agent.attach(sinks=sinks, checkpoint_dir=checkpoint_dir)
 
@@ -237,16 +227,21 @@ class DynaPILCO(BaseAlgorithm):
         last = before + self.task.horizon >= goal
         hooks.on_rollout_start()
 
-        def on_step(done: int, info: dict[str, Any]) -> bool:
+        stopped = False
+
+        def on_step(done: int, ended: bool, info: dict[str, Any]) -> bool:
+            nonlocal stopped
             self.num_timesteps = before + done
-            hooks.update_locals({"infos": [info], "dones": np.array(["episode" in info])})
-            self._update_info_buffer([info])
+            hooks.update_locals({"infos": [info], "dones": np.array([ended])})
+            self._update_info_buffer([info], np.array([ended]))
             for sink in self.loop.sinks:
                 sink.progress(self.loop.state.trials, "environment", done, self.task.horizon, {})
-            return bool(hooks.on_step())
+            stopped = not hooks.on_step()
+            return not stopped
 
-        trial = self.loop.run_trial(record=self.render and last, on_step=on_step)
-        if trial is None:
+        trial = self._guarded_trial(self.render and last, on_step)
+        if trial is None:  # stopped half-way: as if it had never begun
+            self.num_timesteps = before
             return False
         hooks.on_rollout_end()
         self._follow_delivered()
@@ -256,7 +251,14 @@ class DynaPILCO(BaseAlgorithm):
             sink.trial(trial)
         if self.loop.state.trials % log_interval == 0:
             self._dump(trial.row)
-        return True
+        return not stopped
+
+    def _guarded_trial(self, record: bool, on_step: OnStep) -> Trial | None:
+        self._in_trial = True
+        try:
+            return self.loop.run_trial(record=record, on_step=on_step)
+        finally:
+            self._in_trial = False
 
     def _dump(self, row: TrialRow) -> None:
         if self.ep_info_buffer:
@@ -292,7 +294,16 @@ class DynaPILCO(BaseAlgorithm):
         return None if state.delivered is None else state.policy_trials[state.delivered]
 
     def evaluate(self, episodes: int = 20) -> Evaluation:
-        """Run fresh episodes of the delivered policy. They never enter the data nor choose anything."""
+        """Run fresh episodes of the delivered policy. They never enter the data nor choose anything.
+
+        Raises
+        ------
+        UserError
+            In the middle of a trial (from a callback): the environment would be reset. Use SB3's ``EvalCallback`` with
+            an environment of its own there.
+        """
+        if self._in_trial:
+            raise UserError("evaluate() in the middle of a trial would reset its environment: use EvalCallback there")
         controller = self.loop.controller(self.loop.delivered_params())
         return evaluate(self._inner_env(), self.task, controller, self.config.seed, episodes)
 
@@ -308,7 +319,7 @@ class DynaPILCO(BaseAlgorithm):
         path = Path(path)
         if path.is_file():
             raise UserError(f"path={str(path)!r} is a file: expected a folder to write to")
-        checkpoints.save(path, self.loop.state, asdict(self.config), self._describe_env())
+        checkpoints.save(path, self.loop.state, asdict(self.config), describe(self.config.env_id, self.task))
 
     @classmethod
     def load(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -341,7 +352,9 @@ class DynaPILCO(BaseAlgorithm):
         if custom_objects is not None or kwargs:
             raise UserError(f"custom_objects and {sorted(kwargs)} are not supported: nothing is unpickled")
         saved = checkpoints.load(path)
-        config = config_from_dict(saved.config)
+        config = _saved_config(saved.config, path)
+        if env is None:
+            check_remade(config.env_id, path)
         sections = {name: getattr(config, name) for name in SECTIONS}
         agent = cls(
             config.policy,
@@ -350,83 +363,28 @@ class DynaPILCO(BaseAlgorithm):
             config.inference_kwargs,
             config.policy_kwargs,
             **sections,
-            env_kwargs=config.env_kwargs,
+            env_kwargs=config.env_kwargs if env is None else None,
             seed=config.seed,
             device=device,
             render=render,
         )
-        agent._check_same_env(saved.environment, path)
-        agent.config = replace(
-            agent.config, env_id=config.env_id, total_timesteps=config.total_timesteps, device=config.device
-        )
+        check_same(describe(agent.config.env_id, agent.task), saved.environment, path)
+        agent.config = replace(agent.config, total_timesteps=config.total_timesteps, device=config.device)
         agent.loop = Loop(agent.config, agent._inner_env(), agent.task, agent.device, saved.state)
         agent.num_timesteps = saved.state.env_steps
         agent._follow_delivered()
         return agent
 
-    def _describe_env(self) -> dict[str, Any]:
-        task = self.task
-        return {
-            "env_id": self.config.env_id,
-            "states": task.geometry.states,
-            "actions": task.geometry.actions,
-            "low": task.low.tolist(),
-            "high": task.high.tolist(),
-            "horizon": task.horizon,
-        }
-
-    def _check_same_env(self, saved: dict[str, Any], path: Any) -> None:
-        here = self._describe_env()
-        for name, value in here.items():
-            theirs = saved.get(name)
-            if name == "env_id":
-                value, theirs = str(value).rpartition(":")[2], str(theirs).rpartition(":")[2]
-            if value != theirs:
-                raise CheckpointError(
-                    f"checkpoint {str(path)!r} is of another environment: its {name} is {theirs!r}, here {value!r}"
-                )
-
     def _inner_env(self) -> gymnasium.Env:
         assert self.env is not None
-        return _single_env(self.env)
+        return single_env(self.env)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return [], []
 
 
-def _single_env(env: Any) -> gymnasium.Env:
-    """The one Gymnasium environment inside; trials step it themselves, to reset it with their own seeds."""
-    if isinstance(env, gymnasium.Env):
-        return env
-    if isinstance(env, DummyVecEnv) and env.num_envs == 1:
-        return env.envs[0]
-    raise UserError(f"env={env!r}: expected a Gymnasium id, an environment, or a DummyVecEnv of one environment")
-
-
-def _section(cls: type[Section], value: Section | dict[str, Any] | None) -> Section:
-    if value is None:
-        return cls()
-    if isinstance(value, dict):
-        assert is_dataclass(cls)
-        valid = [f.name for f in fields(cls)]
-        for key in value:
-            if key not in valid:
-                raise UserError(f"{cls.__name__} has no option {key!r}: valid options are {', '.join(valid)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-    return value
-
-
-def config_from_dict(values: dict[str, Any]) -> AgentConfig:
-    """An :class:`AgentConfig` from plain values, as JSON holds them.
-
-    Raises
-    ------
-    UserError
-        For unknown names.
-    """
-    valid = [f.name for f in fields(AgentConfig)]
-    for key in values:
-        if key not in valid:
-            raise UserError(f"configuration has no option {key!r}: valid options are {', '.join(valid)}")
-    sections = {name: _section(cls, values[name]) for name, cls in SECTIONS.items() if name in values}
-    return AgentConfig(**{**values, **sections})
+def _saved_config(values: dict[str, Any], path: Any) -> AgentConfig:
+    try:
+        return build_config(values)
+    except UserError as error:
+        raise CheckpointError(f"checkpoint {str(path)!r} is damaged or of another version: {error}") from error

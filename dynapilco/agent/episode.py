@@ -15,6 +15,9 @@ from dynapilco.core.errors import UserError
 Controller = Callable[[np.ndarray, int], np.ndarray]
 """(observation (D,), step) -> action (M,)."""
 
+OnStep = Callable[[int, bool, dict[str, Any]], bool]
+"""(steps done, whether the episode ended, info) -> whether to go on."""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -32,7 +35,7 @@ class Episode:
         (T,).
     frames : list of ndarray
     complete : bool
-        False when ``on_step`` asked to stop before the end.
+        Whether the episode came to its end; False when ``on_step`` stopped it before.
     """
 
     observations: np.ndarray
@@ -47,29 +50,31 @@ def run_episode(
     env: gymnasium.Env,
     controller: Controller,
     seed: int,
+    horizon: int,
     *,
     record: bool = False,
-    on_step: Callable[[int, dict[str, Any]], bool] | None = None,
+    on_step: OnStep | None = None,
 ) -> Episode:
-    """Reset with ``seed`` and act until the episode ends.
+    """Reset with ``seed`` and act until the episode ends, at the latest after ``horizon`` steps.
 
     Parameters
     ----------
     on_step : callable, optional
-        ``on_step(steps done, info)`` after each step; returning False stops the episode.
+        ``on_step(steps done, ended, info)`` after each step; returning False stops the episode.
 
     Raises
     ------
     UserError
         When an observation or a reward is not finite; the message names the step and the value.
     """
-    observation, _ = env.reset(seed=seed)
+    observation = np.array(env.reset(seed=seed)[0])  # a copy: an environment may go on writing to its array
     observations, states, actions, rewards = [observation], [_state(env, observation)], [], []
     frames = [_picture(env)] if record else []
-    ended, complete = False, True
-    while not ended and complete:
+    ended, go_on = False, True
+    while go_on and not ended:
         action = controller(observation, len(actions))
-        observation, reward, terminated, truncated, info = env.step(action)
+        observed, reward, terminated, truncated, info = env.step(action)
+        observation = np.array(observed)
         _check(len(actions), observation, reward)
         observations.append(observation)
         states.append(_state(env, observation))
@@ -77,15 +82,15 @@ def run_episode(
         rewards.append(float(reward))
         if record:
             frames.append(_picture(env))
-        ended = bool(terminated or truncated)
-        complete = on_step is None or on_step(len(actions), info)
+        ended = bool(terminated or truncated) or len(actions) >= horizon
+        go_on = on_step is None or on_step(len(actions), ended, info)
     return Episode(
         np.stack(observations),
         np.stack(states),
         np.stack(actions),
         np.array(rewards, np.float32),
         [frame for frame in frames if frame is not None],
-        complete or ended,
+        ended,
     )
 
 

@@ -45,7 +45,7 @@ def evaluate(env: gymnasium.Env, task: Task, controller: Controller, seed: int, 
         raise UserError(f"episodes={episodes!r}: expected at least 1")
     returns, successes = [], []
     for index in range(episodes):
-        episode = run_episode(env, controller, env_seed(seed, "evaluation", index))
+        episode = run_episode(env, controller, env_seed(seed, "evaluation", index), task.horizon)
         returns.append(float(episode.rewards.sum(dtype=np.float64)))
         if task.success is not None:
             successes.append(bool(task.success(episode.states, np)))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import gymnasium
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dynapilco.agent.config import AgentConfig
-from dynapilco.agent.episode import Controller, Episode, run_episode
+from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.state import LoopState
 from dynapilco.core.seeding import derive, numpy_generator, torch_generator
@@ -26,11 +25,9 @@ from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_s
 from dynapilco.inference import FitReport, make_method
 from dynapilco.policies import Policy, make_policy
 from dynapilco.rollout import Simulator, sample_noise
-from dynapilco.search import Imagination, PathwiseSearch, SearchReport, predicted_returns
+from dynapilco.search import Imagination, PathwiseSearch, SearchReport, only_finite, predicted_returns
 from dynapilco.tasks import Task
 from dynapilco.tracking.sink import Fan, Sink, Trial, TrialRow
-
-OnStep = Callable[[int, dict[str, Any]], bool]
 
 
 @dataclass(frozen=True)
@@ -64,10 +61,13 @@ class Loop:
         self.config, self.env, self.task, self.device = config, env, task, device
         self.sinks: Sequence[Sink] = ()
         self.method = make_method(config.inference, config.inference_kwargs)
-        self.model = DynamicsModel(task.geometry, config.dynamics, self.method, device)
-        self.state = state or LoopState(Transitions.empty(task.geometry.states, task.geometry.actions))
-        if self.state.model:
-            self.model.restore(self.state.model)
+        self._set_state(state or LoopState(Transitions.empty(task.geometry.states, task.geometry.actions)))
+
+    def _set_state(self, state: LoopState) -> None:
+        self.state = state
+        self.model = DynamicsModel(self.task.geometry, self.config.dynamics, self.method, self.device)
+        if state.model:
+            self.model.restore(state.model)
         self.policy = self._make_policy()
 
     # -- the three verbs ----------------------------------------------------------------------------------------
@@ -108,15 +108,25 @@ class Loop:
     def act(self, controller: Controller, *, record: bool = False, on_step: OnStep | None = None) -> Episode:
         """Run the next real episode."""
         seed = env_seed(self.config.seed, "env", self.state.trials)
-        return run_episode(self.env, controller, seed, record=record, on_step=on_step)
+        return run_episode(self.env, controller, seed, self.task.horizon, record=record, on_step=on_step)
 
     # -- a trial ------------------------------------------------------------------------------------------------
 
     def run_trial(self, *, record: bool = False, on_step: OnStep | None = None) -> Trial | None:
-        """One trial, from model fit to the new row of the history; None when ``on_step`` stopped it half-way."""
-        trial = self.state.trials
-        if trial < self.config.exploration.trials:
-            return self._explore(record, on_step)
+        """One trial, from model fit to the new row of the history; None when ``on_step`` stopped it half-way.
+
+        A trial that is stopped, or ends in an error, leaves no trace: the state is what it was before.
+        """
+        before, trial = replace(self.state), None
+        explores = self.state.trials < self.config.exploration.trials
+        try:
+            trial = self._explore(record, on_step) if explores else self._improve(record, on_step)
+        finally:
+            if trial is None:
+                self._set_state(before)
+        return trial
+
+    def _improve(self, record: bool, on_step: OnStep | None) -> Trial | None:
         clock = time.perf_counter()
         self.update_model()
         seconds_model = time.perf_counter() - clock
@@ -159,10 +169,10 @@ class Loop:
         if params is not None:
             row_params = params.detach().cpu().unsqueeze(0)
             state.policies = torch.cat([state.policies.reshape(-1, row_params.shape[1]), row_params])
-            state.policy_trials.append(row.trial)
+            state.policy_trials = [*state.policy_trials, row.trial]
         state.data = state.data.append(new)
         state.env_steps = row.env_steps
-        state.history.append(row)
+        state.history = [*state.history, row]
         if params is not None:
             state.delivered = self._choose_delivered()
 
@@ -171,7 +181,7 @@ class Loop:
         real = torch.tensor([self.state.history[t].ret for t in self.state.policy_trials])
         params = self.state.policies.to(self.device)
         predicted = predicted_returns(self.policy, params, self._imagination(), self._generator("deliver"), 4)
-        return int((real + torch.nan_to_num(predicted.cpu(), nan=-torch.inf)).argmax())
+        return int((real + only_finite(predicted.cpu())).argmax())
 
     # -- parts --------------------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ def load(path: str | Path) -> Checkpoint:
             history=[TrialRow(**row) for row in fields["history"]],
         )
         return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint {str(folder)!r} is damaged: {error!r}") from error
 
 

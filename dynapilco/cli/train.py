@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynapilco.agent.config import AgentConfig
-from dynapilco.cli.config_file import build_config, config_values
+from dynapilco.agent.config_file import build_config, config_values
 from dynapilco.cli.statistics import count_successes
 from dynapilco.cli.train_options import Plan, parse_train
 from dynapilco.core.errors import CheckpointError, UserError

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from dynapilco.agent.config import AgentConfig
-from dynapilco.cli.config_file import build_config, config_values, read_toml
+from dynapilco.agent.config_file import build_config, config_values, read_toml
 from dynapilco.cli.options import field_helps, option_name, parse, peek, to_values, with_defaults
 from dynapilco.core.errors import UserError
 from dynapilco.inference import METHODS

@@ -22,7 +22,8 @@ def derive(seed: int, purpose: str, *indices: int) -> int:
     purpose : str
         Name of the stream: ``"model"``, ``"particles"``, ``"env"``, ...
     *indices : int
-        Trial number, episode number and the like.
+        Trial number, episode number and the like. No index and a last index 0 give the same stream: a purpose should
+        always be used with the same number of indices.
     """
     word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
     sequence = np.random.SeedSequence([seed, word, *indices])

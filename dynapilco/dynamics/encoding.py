@@ -46,6 +46,9 @@ class Geometry:
         columns = [*self.angles, *(c for pair in self.pairs for c in pair)]
         if any(not 0 <= c < self.states for c in columns):
             raise UserError(f"angles={self.angles}, pairs={self.pairs}: columns must lie in 0..{self.states - 1}")
+        paired = [c for pair in self.pairs for c in pair]
+        if len(set(paired)) != len(paired):
+            raise UserError(f"pairs={self.pairs}: a column can be in one (position, velocity) pair only")
 
     def features(self, x: Tensor) -> Tensor:
         """[x, sin, cos] of states (..., D) -> (..., D + 2A)."""

@@ -100,6 +100,9 @@ class FitReport:
 
 CHECK_EVERY = 50
 
+ABSURD = 1e6
+"""Rise of the potential, in nats a row, that no optimiser or sampler makes unless it diverged."""
+
 
 def fit(
     method: InferenceMethod,
@@ -112,8 +115,9 @@ def fit(
 ) -> FitReport:
     """Train ``state`` in place on ``target``.
 
-    Every ``CHECK_EVERY`` steps the state is checked: when it is finite it is kept as the last good one, otherwise the
-    last good one is put back and the fit ends with ``diverged=True``.
+    Every ``CHECK_EVERY`` steps the state is checked: when it is finite, and the potential is not absurdly above where
+    it began, it is kept as the last good one; otherwise the last good one is put back and the fit ends with
+    ``diverged=True``.
 
     Parameters
     ----------
@@ -122,13 +126,15 @@ def fit(
     """
     optimiser = method.start(state, target, steps)
     good = {name: tensor.detach().clone() for name, tensor in state.items()}
-    potential, last = float("nan"), float("nan")
+    potential, last, began = float("nan"), float("nan"), math.inf
     for step in range(1, steps + 1):
         values = optimiser.step(generator)
+        if step == 1:
+            began = float(values.mean())
         if step % CHECK_EVERY and step != steps:
             continue
         last = float(values.mean())
-        if not _finite(state, last):
+        if not _finite(state, last) or last > began + ABSURD:
             for name, tensor in state.items():
                 tensor.detach().copy_(good[name])
                 tensor.requires_grad_(False)

@@ -1,6 +1,6 @@
 """Improving a policy inside the learned model."""
 
 from dynapilco.search.config import SearchConfig
-from dynapilco.search.pathwise import Imagination, PathwiseSearch, SearchReport, predicted_returns
+from dynapilco.search.pathwise import Imagination, PathwiseSearch, SearchReport, only_finite, predicted_returns
 
-__all__ = ["Imagination", "PathwiseSearch", "SearchConfig", "SearchReport", "predicted_returns"]
+__all__ = ["Imagination", "PathwiseSearch", "SearchConfig", "SearchReport", "only_finite", "predicted_returns"]

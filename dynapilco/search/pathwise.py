@@ -114,35 +114,36 @@ class PathwiseSearch:
     def run(self, warm: Tensor | None) -> SearchReport:
         """Search from ``fresh_starts`` new candidates and the warm ones (W, n), if there are any."""
         config = self.config
-        origin = self.begin(warm, config.fresh_starts)
+        self.begin(warm, config.fresh_starts)
         screening = min(config.screening_steps, config.steps)
         self._ascend(0, screening)
         returns = self._evaluate(self.candidates.params.detach())
-        if len(origin) > config.survivors:
+        if len(returns) > config.survivors:
             keep = returns.argsort(descending=True)[: config.survivors]
             self.candidates.keep(keep)
             self.simulator = None
-            origin = [origin[i] for i in keep.tolist()]
+            self.origin = [self.origin[i] for i in keep.tolist()]
         self._ascend(screening, config.steps)
-        finalists = self.candidates.params.detach()
+        finalists, origin = self.candidates.params.detach(), self.origin
         if warm is not None:  # as they were: a search never has to accept less than it began with
             finalists, origin = torch.cat([finalists, warm]), [*origin, *["unchanged"] * len(warm)]
         returns = self._evaluate(finalists)
         best = int(returns.argmax())
+        winner = finalists[best].clone()
         return SearchReport(
-            finalists[best].clone(),
-            float(returns[best]),
+            winner,
+            float(self._evaluate(winner.unsqueeze(0))),  # once more: what won by these samples looks too good in them
             origin[best],
             returns.tolist(),
             self.bad_rollouts,
             self.restarts,
         )
 
-    def begin(self, warm: Tensor | None, fresh: int) -> list[str]:
-        """Set up the candidates, at least one; returns where each comes from."""
+    def begin(self, warm: Tensor | None, fresh: int) -> None:
+        """Set up the candidates, at least one."""
         fresh = max(fresh, 0 if warm is not None else 1)
         parts = [] if warm is None else [warm]
-        origin = ["warm"] * sum(len(part) for part in parts) + ["fresh"] * fresh
+        self.origin = ["warm"] * sum(len(part) for part in parts) + ["fresh"] * fresh
         if fresh:
             parts.append(self.policy.init(fresh, self.generator))
         params = torch.cat(parts)
@@ -150,7 +151,6 @@ class PathwiseSearch:
         decays = [math.exp(-dt / seconds) if seconds else 1.0 for seconds in credit]
         cycle = [decays[i % len(decays)] for i in range(len(params))]
         self.candidates = Candidates(params, torch.tensor(cycle, device=params.device))
-        return origin
 
     def _ascend(self, first: int, last: int) -> None:
         for step in range(first, last):
@@ -206,7 +206,7 @@ class PathwiseSearch:
         norm = gradient.norm(dim=1, keepdim=True)
         gradient = gradient * (config.clip_norm / norm.clamp_min(config.clip_norm))
         self.candidates.update(gradient, cosine(config.learning_rate, done), good)
-        return torch.where(good, rewards.detach().mean((0, 2, 3)), torch.zeros_like(objective.detach()))
+        return torch.where(good, rewards.detach().mean((0, 2, 3)), -torch.inf)
 
     def _guard(self, good: Tensor) -> None:
         """Count candidates whose numbers went bad; restart those that stay bad."""
@@ -219,16 +219,22 @@ class PathwiseSearch:
         counts.copy_(torch.where(bad, counts + 1, 0))
         for i in (counts >= GIVE_UP_AFTER).nonzero().flatten().tolist():
             self.candidates.replace(i, self.policy.init(1, self.generator)[0])
+            self.origin[i] = "fresh"
             self.restarts += 1
 
     def _evaluate(self, params: Tensor) -> Tensor:
         """Predicted return of each row of params (R, n) over fresh draws and noise, without action noise; (R,)."""
         returns = predicted_returns(self.policy, params, self.imagination, self.generator, EVALUATIONS)
         self.bad_rollouts += int((~torch.isfinite(returns)).sum())
-        return torch.nan_to_num(returns, nan=-math.inf)
+        return only_finite(returns)
 
 
 EVALUATIONS = 8
+
+
+def only_finite(returns: Tensor) -> Tensor:
+    """Returns with everything that is not finite at the end of any ranking, +infinity too."""
+    return torch.where(torch.isfinite(returns), returns, -torch.inf)
 
 
 def step_rewards(task: Task, trajectories: Trajectories) -> Tensor:

@@ -160,10 +160,19 @@ def _check_spaces(env: gymnasium.Env) -> None:
 
 def _horizon(env: gymnasium.Env) -> int:
     limit = env.spec.max_episode_steps if env.spec is not None else None
-    limit = limit or getattr(env.unwrapped, "horizon", None)
+    limit = limit or _time_limit(env) or getattr(env.unwrapped, "horizon", None)
     if not limit:
         raise UserError(f"environment {_name(env)!r} has no time limit: register it with max_episode_steps")
     return int(limit)
+
+
+def _time_limit(env: gymnasium.Env) -> int | None:
+    """Steps of a ``TimeLimit`` among the wrappers."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.wrappers.TimeLimit):
+            return env._max_episode_steps
+        env = env.env
+    return None
 
 
 def _start(env: gymnasium.Env, states: int) -> tuple[Tensor, Tensor]:

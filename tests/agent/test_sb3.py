@@ -105,13 +105,11 @@ def test_a_callback_that_returns_false_stops_and_drops_the_unfinished_trial(make
     assert len(agent.loop.state.policies) == max(0, whole - 1)
 
 
-@pytest.mark.xfail(strict=True, reason="episode.complete is True when the last step ends it, whatever on_step said")
 def test_a_callback_may_stop_at_the_last_step_of_a_trial(make):
     agent = make().learn(3 * STEPS, callback=StopAt(STEPS))
     assert len(agent.history) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the dropped trial's fit stays in LoopState.model and warm-starts the next")
 def test_a_dropped_trial_leaves_no_trace(make):
     whole, stopped = make().learn(3 * STEPS), make()
     stopped.learn(3 * STEPS, callback=StopAt(STEPS + 30))
@@ -139,7 +137,7 @@ def test_eval_callback(make, tmp_path):
     assert torch.equal(agent.loop.state.policies, plain.loop.state.policies)
 
 
-@pytest.mark.parametrize("at_the_end", [False, pytest.param(True, marks=pytest.mark.xfail(strict=True))])
+@pytest.mark.parametrize("at_the_end", [False, True])
 def test_stopping_at_a_reward(make, at_the_end):
     """At a trial's last step the answer of the callback is lost, see above."""
     stop = StopTrainingOnRewardThreshold(-1.0, verbose=0)
@@ -152,10 +150,8 @@ def test_stopping_at_a_reward(make, at_the_end):
 @pytest.mark.parametrize(
     "env",
     [
-        pytest.param(CART, marks=pytest.mark.xfail(strict=True, reason="one more model and policy are fitted first")),
-        pytest.param(
-            lambda: DummyVecEnv([cart]), marks=pytest.mark.xfail(strict=True, reason="dones needs a Monitor")
-        ),
+        CART,
+        lambda: DummyVecEnv([cart]),
     ],
 )
 def test_stopping_after_some_episodes(make, env):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dynapilco.agent.algorithm import DynaPILCO, config_from_dict
+from dynapilco.agent.algorithm import DynaPILCO
+from dynapilco.agent.config_file import build_config
 from dynapilco.cli.main import main
 from dynapilco.core.errors import CheckpointError
 from dynapilco.core.storage import STATE_FILE, write_atomically
@@ -42,7 +43,7 @@ class FakeAgent:
         if not file.is_file():
             raise CheckpointError(f"{path} holds no checkpoint")
         saved = json.loads(file.read_text())
-        agent = cls(config_from_dict(saved["config"]), render)
+        agent = cls(build_config(saved["config"]), render)
         agent.history = [TrialRow(**row) for row in saved["history"]]
         agent.num_timesteps = agent.history[-1].env_steps
         return agent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dynapilco.agent.config import AgentConfig
-from dynapilco.cli.config_file import build_config
+from dynapilco.agent.config_file import build_config
 from dynapilco.cli.options import _one_sentence
 from dynapilco.cli.statistics import mean_interval, wilson_interval
 from dynapilco.inference import METHODS

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dynapilco.agent.config import AgentConfig
-from dynapilco.cli.config_file import build_config
+from dynapilco.agent.config_file import build_config
 
 pytestmark = pytest.mark.usefixtures("fake_agent")
 
@@ -197,7 +197,7 @@ def _no_picture():
 def test_every_field_survives_the_file(tmp_path):
     import tomli_w
 
-    from dynapilco.cli.config_file import config_values
+    from dynapilco.agent.config_file import config_values
 
     changed = {
         "env_kwargs": {"friction": 0.5, "sensor_noise_std": [0.1, 0.2]}, "policy": "RbfPolicy", "seed": 9,

@@ -1,6 +1,7 @@
 """Policy search on a known system: a cart on rails with a reward at a place away from the start."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -127,13 +128,14 @@ def test_halving_keeps_the_best():
         report = run.run(None)
     finally:
         Candidates.keep = keep
-    (screened, returns), (finalists, last) = seen
+    (screened, returns), (finalists, last), (winner, again) = seen
     assert screened.shape[0] == 6
     assert finalists.shape[0] == 2
     best = returns.topk(2).indices
     assert torch.equal(kept[0], screened[best])
     assert torch.equal(report.params, finalists[last.argmax()])
-    assert report.predicted_return == pytest.approx(float(last.max()))
+    assert torch.equal(winner[0], report.params)
+    assert report.predicted_return == pytest.approx(float(again))  # by samples that did not choose the winner
 
 
 @pytest.mark.parametrize(("starts", "survivors"), [(1, 1), (1, 4), (3, 3)])
@@ -156,7 +158,7 @@ def breaking(bad):
         value = reward(state, action, next_state, xp)
         calls.append(value.requires_grad)
         where = bad(len(calls), value)
-        return xp.where(where, value * math.nan, value)
+        return value * xp.where(where, math.nan, 1.0)  # value and gradient, of those entries alone
 
     return broken, calls
 
@@ -240,17 +242,16 @@ def test_a_reward_that_is_always_nan_still_returns_finite_parameters():
 def test_a_candidate_whose_evaluation_fails_does_not_win():
     def bad(call, value):
         where = torch.zeros_like(value, dtype=torch.bool)
-        if not value.requires_grad:
+        if not value.requires_grad and value.shape[1] > 1:  # while several are compared
             where[:, 0] = True
         return where
 
     broken, _ = breaking(bad)
     report = search(imagination=imagine(broken)).run(None)
     assert math.isfinite(report.predicted_return)
-    assert report.predicted_return == max(report.returns)
+    assert sorted(map(math.isfinite, report.returns)) == [False, True]
 
 
-@pytest.mark.xfail(strict=True, reason="nan_to_num turns +inf into the largest float, which wins")
 def test_an_infinite_return_does_not_win():
     def infinite(state, action, next_state, xp):
         value = reward(state, action, next_state, xp).clone()
@@ -280,7 +281,7 @@ def test_gradients_are_clipped(monkeypatch, limit):
 
 def test_steps_go_uphill():
     """The gradient that is handed on is that of minus the mean reward (without damping: exactly)."""
-    config = replace(SHORT, credit_seconds=0.0, adjoint_limit=0.0, action_noise=0.0, clip_norm=1e9)
+    config = replace(SHORT, credit_seconds=(0.0,), adjoint_limit=0.0, action_noise=0.0, clip_norm=1e9)
     run = search(config)
     run.begin(None, 2)
     run._refresh(0)
@@ -302,7 +303,7 @@ def test_steps_go_uphill():
 
 def test_candidates_adam_equals_torch():
     params = torch.randn(3, 11, generator=gen())
-    ours, theirs = Candidates(params), params.clone().requires_grad_(True)
+    ours, theirs = Candidates(params, torch.ones(len(params))), params.clone().requires_grad_(True)
     adam = torch.optim.Adam([theirs], lr=0.1)
     for step in range(30):
         gradient = torch.randn(3, 11, generator=gen(step + 1))
@@ -317,7 +318,7 @@ def test_candidates_adam_equals_torch():
 def test_rows_have_their_own_adam():
     """A row that skipped steps is where it would be had it been alone without them."""
     params = torch.randn(2, 5, generator=gen())
-    both, alone = Candidates(params), Candidates(params[1:])
+    both, alone = Candidates(params, torch.ones(len(params))), Candidates(params[1:], torch.ones(1))
     for step in range(12):
         gradient = torch.randn(2, 5, generator=gen(step + 1))
         good = torch.tensor([True, step % 3 != 0])
@@ -328,13 +329,14 @@ def test_rows_have_their_own_adam():
 
 
 def test_keeping_and_replacing_rows():
-    c = Candidates(torch.arange(12.0).reshape(4, 3))
+    c = Candidates(torch.arange(12.0).reshape(4, 3), torch.tensor([0.1, 0.2, 0.3, 0.4]))
     c.update(torch.ones(4, 3), 0.1, torch.tensor([True, True, False, True]))
     c.keep(torch.tensor([3, 1]))
     assert len(c) == 2
     assert c.params.requires_grad
     torch.testing.assert_close(c.params.detach(), torch.tensor([[9.0, 10, 11], [3, 4, 5]]) - 0.1)
     assert c.count.flatten().tolist() == [1, 1]
+    assert c.decay.tolist() == pytest.approx([0.4, 0.2])
     c.replace(0, torch.zeros(3))
     assert c.params[0].abs().max() == 0
     assert (c.count[0], c.first[0].abs().max(), c.second[0].abs().max()) == (0, 0, 0)
@@ -388,9 +390,9 @@ def test_a_reward_power_widens_the_reward():
         ("steps", 0), ("screening_steps", 0), ("survivors", 0), ("refresh_every", 0), ("redraw_every", 0),
         ("fresh_starts", -1), ("learning_rate", 0.0), ("clip_norm", -1.0), ("clip_norm", math.nan),
         ("initial_reward_power", 0.0), ("final_reward_power", -1.0), ("action_noise", -0.1),
-        ("action_noise", math.nan), ("credit_seconds", -1.0), ("adjoint_limit", -1.0),
+        ("action_noise", math.nan), ("credit_seconds", (1.0, -1.0)), ("credit_seconds", ()), ("adjoint_limit", -1.0),
     ],
 )  # fmt: skip
 def test_bad_settings(name, value):
-    with pytest.raises(UserError, match=f"{name}={value!r}"):
+    with pytest.raises(UserError, match=re.escape(f"{name}={value!r}")):
         SearchConfig(**{name: value})

@@ -117,7 +117,6 @@ def test_what_is_refused(env, words):
         task_of(env())
 
 
-@pytest.mark.xfail(strict=True, reason="only env.spec and the attribute horizon are asked, not the wrapper")
 def test_a_time_limit_wrapper_is_found():
     assert task_of(TimeLimit(Third(horizon=None), 30)).horizon == 30
 
