@@ -164,7 +164,7 @@ def test_an_environment_without_an_id_is_not_taken_for_another(make):
 
 
 def test_keywords_that_cannot_be_saved_are_refused_at_once(make):
-    with pytest.raises(UserError, match="env_kwargs=.*expected numbers"):
+    with pytest.raises(UserError, match=r"env_kwargs=.*expected numbers"):
         make(env_kwargs={"sensor_noise_std": np.array([0.1, 0, 0, 0])})
 
 
