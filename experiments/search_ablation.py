@@ -159,7 +159,7 @@ def try_policy(policy: Policy, params: torch.Tensor, task: Task, env_id: str, se
         with torch.no_grad():
             return policy.act(params, torch.as_tensor(observation).unsqueeze(0))[0].numpy()
 
-    episodes = [run_episode(env, control, derive(seed, "ablation", i) % 2**31) for i in range(EPISODES)]
+    episodes = [run_episode(env, control, derive(seed, "ablation", i) % 2**31, task.horizon) for i in range(EPISODES)]
     assert task.success is not None
     wins = sum(bool(task.success(episode.states, np)) for episode in episodes)
     return float(np.mean([episode.rewards.sum() for episode in episodes])), wins
