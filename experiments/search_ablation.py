@@ -30,7 +30,7 @@ from dynapilco.tasks import Task, make_env, task_of
 RANGES = {2: (6.3, 10.0), 4: (2.5, 5.0, 5.0, 14.0)}
 """Largest absolute value of each state column in the training data, by number of columns."""
 SCALES = {2: (1.0, 0.3), 4: (1.0, 0.4, 1.0, 0.15)}
-ROWS, EPISODES = 4_000, 5
+ROWS, FIT_STEPS, EPISODES = 4_000, 2_500, 5
 
 UNDAMPED = {"credit_seconds": (0.0,), "adjoint_limit": 0.0}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -96,7 +96,7 @@ def fit_known(env_id: str, seed: int) -> tuple[DynamicsModel, Task]:
         following[i] = base.state
     x, u, y = (torch.as_tensor(a, dtype=torch.float32) for a in (states, actions, following))
     data = Transitions(x, u, y, torch.zeros(ROWS), torch.zeros(ROWS, dtype=torch.int64))
-    method = make_method("ensemble", {"members": 3, "cold_steps": 2500})
+    method = make_method("ensemble", {"members": 3, "cold_steps": FIT_STEPS})
     model = DynamicsModel(task.geometry, DynamicsConfig(hidden=(96, 96)), method, torch.device("cpu"))
     clock = time.perf_counter()
     model.fit(data, torch_generator(seed, "known-dynamics"))
