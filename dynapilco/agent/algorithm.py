@@ -29,7 +29,7 @@ from dynapilco.core.device import resolve_device
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.dynamics import DynamicsConfig
 from dynapilco.policies import POLICIES
-from dynapilco.rollout import RolloutConfig
+from dynapilco.rollout import RolloutConfig, fused
 from dynapilco.search import SearchConfig
 from dynapilco.tasks import task_of
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
@@ -113,10 +113,11 @@ class DynaPILCO(BaseAlgorithm):
             }
         )
         resolved = resolve_device(device)
+        fused.check_choice()
         env, env_id, kwargs = open_env(env, config.env_kwargs, render)
         config = replace(config, env_id=env_id, env_kwargs=kwargs)
         self.task = task_of(single_env(env))
-        self._in_trial = False
+        self._in_trial, self._began_with = False, None
         self.config, self.render, self.checkpoint_dir = config, render, None
         self.sinks: list[Sink] = []
         super().__init__(
@@ -216,10 +217,46 @@ class DynaPILCO(BaseAlgorithm):
             self.loop.sinks = self.sinks
         return self
 
+    @property
+    def engine(self) -> str:
+        """What computes rollouts of dense networks here: ``"fused"`` (the compiled kernel) or ``"torch"``."""
+        return "fused" if self.device.type == "cpu" and fused.available() else "torch"
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """Go on with another environment object of the same task (same spaces, bounds, horizon and id).
+
+        Raises
+        ------
+        CheckpointError
+            For an environment of another task.
+        """
+        env, env_id, kwargs = open_env(env, {}, False)
+        task = task_of(single_env(env))
+        check_same(describe(env_id, task), describe(self.config.env_id, self.task), "of this agent")
+        super().set_env(env, force_reset)
+        self.task, self.config = task, replace(self.config, env_kwargs=kwargs)
+        self.loop = Loop(self.config, self._inner_env(), task, self.device, self.loop.state)
+        self.loop.sinks = self.sinks
+
     def _announce(self, goal: int) -> None:
         trials = self.loop.state.trials + -(-(goal - self.num_timesteps) // self.task.horizon)
         for sink in self.loop.sinks:
             sink.start(asdict(self.config), trials)
+        for text in self._remarks():
+            for sink in self.loop.sinks:
+                sink.message(text)
+
+    def _remarks(self) -> list[str]:
+        """What a person should know about the engine."""
+        said, reason = [], fused.unavailable_reason()
+        if self.device.type == "cpu" and reason is not None:
+            said.append(f"rollouts run in plain PyTorch, several times slower than the compiled kernel: {reason}")
+        if self._began_with not in (None, self.engine):
+            said.append(
+                f"this run began with the {self._began_with} engine and goes on with {self.engine}: their numbers "
+                "agree to rounding only, so it will not be the run that it would have been"
+            )
+        return said
 
     def _run_trial(self, hooks: Any, goal: int, log_interval: int) -> bool:
         """One trial with SB3's callbacks; False when one of them asked to stop."""
@@ -312,6 +349,8 @@ class DynaPILCO(BaseAlgorithm):
     def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
         """Write a folder at exactly ``path``: safetensors and JSON, no pickle.
 
+        During a trial (from a callback) it holds what was settled before that trial.
+
         ``exclude`` and ``include`` are there for SB3's signature; anything but None raises ``UserError``.
         """
         if exclude is not None or include is not None:
@@ -319,7 +358,8 @@ class DynaPILCO(BaseAlgorithm):
         path = Path(path)
         if path.is_file():
             raise UserError(f"path={str(path)!r} is a file: expected a folder to write to")
-        checkpoints.save(path, self.loop.state, asdict(self.config), describe(self.config.env_id, self.task))
+        state, environment = self.loop.settled_state, describe(self.config.env_id, self.task)
+        checkpoints.save(path, state, asdict(self.config), environment, self.engine)
 
     @classmethod
     def load(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -372,6 +412,7 @@ class DynaPILCO(BaseAlgorithm):
         agent.config = replace(agent.config, total_timesteps=config.total_timesteps, device=config.device)
         agent.loop = Loop(agent.config, agent._inner_env(), agent.task, agent.device, saved.state)
         agent.num_timesteps = saved.state.env_steps
+        agent._began_with = saved.engine
         agent._follow_delivered()
         return agent
 

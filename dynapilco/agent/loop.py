@@ -60,6 +60,7 @@ class Loop:
     ) -> None:
         self.config, self.env, self.task, self.device = config, env, task, device
         self.sinks: Sequence[Sink] = ()
+        self._before: LoopState | None = None
         self.method = make_method(config.inference, config.inference_kwargs)
         self._set_state(state or LoopState(Transitions.empty(task.geometry.states, task.geometry.actions)))
 
@@ -117,14 +118,21 @@ class Loop:
 
         A trial that is stopped, or ends in an error, leaves no trace: the state is what it was before.
         """
-        before, trial = replace(self.state), None
+        before = self._before = replace(self.state)
+        trial = None
         explores = self.state.trials < self.config.exploration.trials
         try:
             trial = self._explore(record, on_step) if explores else self._improve(record, on_step)
         finally:
+            self._before = None
             if trial is None:
                 self._set_state(before)
         return trial
+
+    @property
+    def settled_state(self) -> LoopState:
+        """The state between two trials: during one, as it was before it began."""
+        return self.state if self._before is None else self._before
 
     def _improve(self, record: bool, on_step: OnStep | None) -> Trial | None:
         clock = time.perf_counter()

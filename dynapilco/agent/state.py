@@ -57,8 +57,10 @@ class LoopState:
         return len(self.history)
 
 
-def save(folder: Path, state: LoopState, config: dict[str, Any], environment: dict[str, Any]) -> None:
-    """Write a state, the configuration and a description of the environment, atomically."""
+def save(
+    folder: Path, state: LoopState, config: dict[str, Any], environment: dict[str, Any], engine: str = "unknown"
+) -> None:
+    """Write a state, the configuration, a description of the environment, and the engine's name, atomically."""
     tensors = {f"data/{k}": v for k, v in state.data.tensors().items()}
     tensors |= {f"model/{k}": v for k, v in state.model.items()}
     tensors["policies"] = state.policies
@@ -69,6 +71,7 @@ def save(folder: Path, state: LoopState, config: dict[str, Any], environment: di
         "format_version": FORMAT_VERSION,
         "config": config,
         "environment": environment,
+        "engine": engine,
         "env_steps": state.env_steps,
         "policy_trials": state.policy_trials,
         "delivered": state.delivered,
@@ -85,7 +88,7 @@ def find(path: str | Path) -> Path:
     CheckpointError
     """
     path = Path(path)
-    for folder in (path, path / "checkpoint"):
+    for folder in (path, path / "checkpoint", path.with_name(path.name + ".zip")):  # SB3's habit: no suffix
         if (folder / STATE_FILE).is_file():
             return folder
     if not path.exists():
@@ -95,11 +98,12 @@ def find(path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint as read: the state, and the raw configuration and environment description."""
+    """A checkpoint as read: the state, and the raw configuration, environment description and engine's name."""
 
     state: LoopState
     config: dict[str, Any]
     environment: dict[str, Any]
+    engine: str | None = None
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -129,9 +133,22 @@ def load(path: str | Path) -> Checkpoint:
             delivered=fields["delivered"],
             history=[TrialRow(**row) for row in fields["history"]],
         )
-        return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]))
+        _check_consistent(state)
+        return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]), fields.get("engine"))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"checkpoint {str(folder)!r} is damaged: {error!r}") from error
+
+
+def _check_consistent(state: LoopState) -> None:
+    """Raise ``ValueError`` for parts that do not fit each other, as after an edit by hand."""
+    policies = len(state.policy_trials)
+    fits = bool(state.history) == bool(len(state.data)) and len(state.policies) == policies
+    if not fits or (state.delivered is None) != (policies == 0):
+        raise ValueError("history, policies and delivered do not fit each other")
+    if any(not 0 <= t < len(state.history) for t in state.policy_trials):
+        raise ValueError(f"policy_trials={state.policy_trials}")
+    if state.delivered is not None and not 0 <= state.delivered < policies:
+        raise ValueError(f"delivered={state.delivered}")
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

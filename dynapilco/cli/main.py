@@ -67,6 +67,10 @@ def _run_command(command: str, words: list[str]) -> int:
     except UserError as error:
         print("dynapilco: error:", " ".join(str(error).split()), file=sys.stderr)
         return EXIT_USER_ERROR
+    except OSError as error:  # a full disk, a folder that may not be written to, ...
+        place = f" {error.filename!r}" if error.filename else ""
+        print(f"dynapilco: error: the system refused a file{place}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("dynapilco: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -111,6 +111,8 @@ def peek(words: Sequence[str], name: str) -> str | None:
         if option_name(word) == name:
             _, equals, value = word.partition("=")
             found = value if equals else "".join(words[i + 1 : i + 2])
+            if not found or (not equals and option_name(found) is not None):
+                raise UserError(f"--{name}: expected a value")
     return found
 
 

@@ -15,7 +15,7 @@ from dynapilco.agent.config_file import build_config, config_values
 from dynapilco.cli.statistics import count_successes
 from dynapilco.cli.train_options import Plan, parse_train
 from dynapilco.core.errors import CheckpointError, UserError
-from dynapilco.core.storage import STATE_FILE
+from dynapilco.core.storage import STATE_FILE, read_fields
 from dynapilco.tracking.console import ConsoleSink, make_console
 from dynapilco.tracking.run_dir import (
     CHECKPOINT_FOLDER,
@@ -144,7 +144,7 @@ def _go(agent: DynaPILCO, run_dir: Path, plan: Plan, remarks: Any) -> int:
         closing = _learn_and_judge(agent, run_dir, plan, sinks, history)
     except KeyboardInterrupt:
         _close(sinks)
-        print(_interrupted(agent, run_dir), file=sys.stderr)
+        print(_interrupted(run_dir), file=sys.stderr)
         return INTERRUPTED
     finally:
         _close(sinks)
@@ -160,6 +160,9 @@ def _learn_and_judge(
     left = plan.config.total_timesteps - (history[-1].env_steps if history else 0)
     if left > 0:
         agent.learn(total_timesteps=left, reset_num_timesteps=not history)
+    else:  # stopped after its last trial: what the sinks had not written yet is written now
+        for sink in sinks:
+            sink.start(config_values(plan.config), len(history))
     result = agent.evaluate(EPISODES)
     summary = build_summary(
         config_values(plan.config),
@@ -168,6 +171,7 @@ def _learn_and_judge(
         result.successes,
         delivered_trial=agent.delivered_trial,
         wall_seconds=before + time.monotonic() - began,
+        engine=agent.engine,
     )
     write_summary(run_dir, summary)
     for sink in sinks:
@@ -208,9 +212,10 @@ def _verdict(summary: dict[str, Any], result: Evaluation) -> str:
     return f"{outcome}: {count_successes(result.successes or [])} fresh episodes succeed with {policy}"
 
 
-def _interrupted(agent: DynaPILCO, run_dir: Path) -> str:
+def _interrupted(run_dir: Path) -> str:
     command = f"dynapilco train --resume {shlex.quote(str(run_dir))}"
     if _before_first_trial(run_dir):
         return f"interrupted before the first trial was finished: no checkpoint yet; start again with: {command}"
-    last, folder = agent.history[-1].trial, run_dir / CHECKPOINT_FOLDER
+    folder = run_dir / CHECKPOINT_FOLDER
+    last = len(read_fields(folder)["history"]) - 1  # of the disk: the agent may be one trial ahead
     return f"interrupted: the checkpoint of trial {last} is in {folder}; go on with: {command}"

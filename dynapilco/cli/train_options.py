@@ -190,7 +190,7 @@ def _check_same(config: AgentConfig, saved: AgentConfig, run: RunOptions) -> Non
         if name not in FREE_ON_RESUME and asked.get(name) != had.get(name):
             raise UserError(
                 f"{name}={asked.get(name)!r} contradicts the run in {str(run.resume)!r}, which has "
-                f"{had.get(name)!r}: only --total-timesteps, --track and --threads may change on --resume"
+                f"{had.get(name)!r}: only --total-timesteps, --track, --video and --threads may change on --resume"
             )
     if run.out is not None and run.resume is not None and run.out.resolve() != run.resume.resolve():
         raise UserError(f"out={str(run.out)!r} contradicts --resume: a resumed run goes on in {str(run.resume)!r}")

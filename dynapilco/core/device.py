@@ -19,7 +19,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-        torch.empty(0, device=resolved)
+        torch.zeros(1, device=resolved).item()  # the meta device has no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
             f"device={str(device)!r} is not available here: expected 'auto', 'cpu' or a device that torch finds"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors.torch import save as dump_tensors
 from dynapilco.core.errors import CheckpointError
 
 STATE_FILE = "state.json"
+_OWN_FILE = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -67,7 +69,7 @@ def save_state(folder: Path, tensors: dict[str, torch.Tensor], fields: dict[str,
     document = {**fields, "tensors": {"file": file, "sha256": digest}}
     write_atomically(folder / STATE_FILE, json.dumps(document, indent=1, allow_nan=True) + "\n")
     for old in folder.glob("tensors-*.safetensors"):
-        if old.name != file:
+        if old.name != file and _OWN_FILE.fullmatch(old.name):
             old.unlink(missing_ok=True)
 
 
@@ -83,7 +85,7 @@ def read_fields(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {str(folder)!r} holds no {STATE_FILE}: expected a folder written by save()")
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_text(encoding="utf-8"))
         if not {"file", "sha256"} <= set(fields["tensors"]):
             raise KeyError("tensors")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:

@@ -11,6 +11,7 @@ grow, hence a warm start continues the same random function.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -49,8 +50,8 @@ class Ensemble:
         for name in ("members", "cold_steps", "warm_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected at least 1")
-        if not self.learning_rate > 0:
-            raise UserError(f"learning_rate={self.learning_rate!r}: expected a number above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"learning_rate={self.learning_rate!r}: expected a finite number above 0")
 
     def steps(self, *, warm: bool) -> int:
         """Updates of a warm or a cold fit."""

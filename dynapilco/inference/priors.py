@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +30,8 @@ class FanInNormal:
 
     def __post_init__(self) -> None:
         for name in ("hidden_scale", "output_scale"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}={getattr(self, name)!r}: a prior scale must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}={getattr(self, name)!r}: a prior scale must be finite and above 0")
 
     def std(self, layout: ParameterLayout) -> Tensor:
         """Prior standard deviation of each parameter, shape (n,)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dynapilco.core.errors import UserError
@@ -51,10 +52,10 @@ class SearchConfig:
         if self.fresh_starts < 0:
             raise UserError(f"fresh_starts={self.fresh_starts!r}: expected 0 or more")
         for name in ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}={getattr(self, name)!r}: expected a number above 0")
-        if not self.credit_seconds or not all(seconds >= 0 for seconds in self.credit_seconds):
-            raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more numbers of 0 or more")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number above 0")
+        if not self.credit_seconds or not all(0 <= s < math.inf for s in self.credit_seconds):
+            raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more finite numbers of 0 or more")
         for name in ("action_noise", "adjoint_limit"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name}={getattr(self, name)!r}: expected 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number of 0 or more")

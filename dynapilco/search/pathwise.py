@@ -150,7 +150,7 @@ class PathwiseSearch:
         dt, credit = self.imagination.task.dt or DEFAULT_DT, self.config.credit_seconds
         decays = [math.exp(-dt / seconds) if seconds else 1.0 for seconds in credit]
         cycle = [decays[i % len(decays)] for i in range(len(params))]
-        self.candidates = Candidates(params, torch.tensor(cycle, device=params.device))
+        self.candidates = Candidates(params, torch.tensor(cycle, dtype=params.dtype, device=params.device))
 
     def _ascend(self, first: int, last: int) -> None:
         for step in range(first, last):

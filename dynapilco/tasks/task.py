@@ -81,9 +81,14 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, render_mode:
         missing = error.name or getattr(error.__cause__, "name", None)  # Gymnasium's own error has no name
         raise UserError(f"environment {env_id!r}: module {missing!r} is not installed") from error
     except gymnasium.error.Error as error:
+        if "Malformed" in str(error):
+            raise _unknown_env(env_id) from error
         raise UserError(f"environment {env_id!r}: {_one_line(error)}") from error
     except (TypeError, ValueError) as error:
         raise UserError(f"environment {env_id!r} does not take these options: {_one_line(error)}") from error
+    except Exception as error:  # whatever the constructor of somebody's environment raises
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        raise UserError(f"environment {env_id!r} cannot be made ({reason})") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -107,7 +112,8 @@ def task_of(env: gymnasium.Env) -> Task:
     Raises
     ------
     UserError
-        For spaces that are not flat boxes, unbounded actions, no time limit, or no reward function.
+        For spaces that are not flat boxes, unbounded actions, no time limit, no reward function that torch can run, or
+        attributes of the wrong kind or shape.
     """
     base = env.unwrapped
     _check_spaces(env)
@@ -121,12 +127,11 @@ def task_of(env: gymnasium.Env) -> Task:
         tuple(tuple(pair) for pair in getattr(base, "position_velocity_pairs", ())),
         getattr(base, "dt", None),
     )
-    reward = getattr(base, "reward", None)
-    if not callable(reward):
-        raise UserError(
-            f"environment {_name(env)!r} has no reward function: expected an attribute "
-            "reward(state, action, next_state, xp) that works with numpy and torch"
-        )
+    reward: Any = getattr(base, "reward", None)
+    success = getattr(base, "success", None)
+    _check_reward(env, reward, states, actions)
+    if success is not None and not callable(success):
+        raise UserError(f"environment {_name(env)!r}: success={success!r}: expected a function success(states, xp)")
     mean, std = _start(env, states)
     return Task(
         geometry=geometry,
@@ -134,14 +139,39 @@ def task_of(env: gymnasium.Env) -> Task:
         high=np.asarray(act_space.high, np.float32),
         horizon=_horizon(env),
         reward=reward,
-        success=getattr(base, "success", None),
+        success=success,
         start_mean=mean,
         start_std=std,
-        names=tuple(getattr(base, "state_names", [f"s{i}" for i in range(states)])),
-        units=tuple(getattr(base, "state_units", [""] * states)),
-        action_names=tuple(getattr(base, "action_names", [f"u{i}" for i in range(actions)])),
-        action_units=tuple(getattr(base, "action_units", [""] * actions)),
+        names=_labels(env, "state_names", [f"s{i}" for i in range(states)]),
+        units=_labels(env, "state_units", [""] * states),
+        action_names=_labels(env, "action_names", [f"u{i}" for i in range(actions)]),
+        action_units=_labels(env, "action_units", [""] * actions),
     )
+
+
+def _labels(env: gymnasium.Env, attribute: str, default: list[str]) -> tuple[str, ...]:
+    labels = tuple(getattr(env.unwrapped, attribute, default))
+    if len(labels) != len(default):
+        raise UserError(f"environment {_name(env)!r}: {attribute}={labels!r}: expected {len(default)} texts")
+    return labels
+
+
+def _check_reward(env: gymnasium.Env, reward: Any, states: int, actions: int) -> None:
+    """Run the reward once on torch tensors, as imagination will."""
+    wanted = "expected a method reward(state, action, next_state, xp) that works with numpy and torch"
+    if not callable(reward):
+        raise UserError(f"environment {_name(env)!r} has no reward function: {wanted}")
+    x, u = torch.zeros(3, 2, states, requires_grad=True), torch.zeros(3, 2, actions, requires_grad=True)
+    try:
+        value: Any = reward(x, u, x, torch)
+    except Exception as error:  # whatever somebody's function raises
+        reason = f"{type(error).__name__}: {_one_line(error)}"
+        raise UserError(f"environment {_name(env)!r}: its reward fails on tensors ({reason}): {wanted}") from error
+    if not isinstance(value, Tensor) or value.shape != (3, 2):
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(
+            f"environment {_name(env)!r}: its reward gives {got} for states (3, 2, {states}): expected a tensor (3, 2)"
+        )
 
 
 def _name(env: gymnasium.Env) -> str:
@@ -152,7 +182,7 @@ def _check_spaces(env: gymnasium.Env) -> None:
     obs, act = env.observation_space, env.action_space
     if not isinstance(obs, spaces.Box) or len(obs.shape) != 1:
         raise UserError(f"environment {_name(env)!r}: observation space {obs} is not supported: expected a 1-D Box")
-    if not isinstance(act, spaces.Box) or len(act.shape) != 1:
+    if not isinstance(act, spaces.Box) or len(act.shape) != 1 or 0 in act.shape + obs.shape:
         raise UserError(f"environment {_name(env)!r}: action space {act} is not supported: expected a 1-D Box")
     if not (np.isfinite(act.low).all() and np.isfinite(act.high).all()):
         raise UserError(f"environment {_name(env)!r}: action space {act} is unbounded: expected finite bounds")
@@ -178,7 +208,12 @@ def _time_limit(env: gymnasium.Env) -> int | None:
 def _start(env: gymnasium.Env, states: int) -> tuple[Tensor, Tensor]:
     base: Any = env.unwrapped
     if hasattr(base, "start_mean") and hasattr(base, "start_std"):
-        mean, std = np.asarray(base.start_mean), np.broadcast_to(base.start_std, (states,))
+        mean, std = np.asarray(base.start_mean), np.asarray(base.start_std)
+        if mean.shape != (states,) or std.shape not in ((), (states,)):
+            raise UserError(
+                f"environment {_name(env)!r}: start_mean {mean.shape}, start_std {std.shape}: expected ({states},) each"
+            )
+        std = np.broadcast_to(std, (states,))
     else:  # moments of the reset distribution
         resets = np.stack([env.reset(seed=seed)[0] for seed in range(64)])
         mean, std = resets.mean(0), resets.std(0)

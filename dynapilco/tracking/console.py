@@ -113,7 +113,7 @@ def trial_line(row: TrialRow) -> str:
     if row.coverage_95_horizon is not None:
         parts.append(f"coverage {_percent(row.coverage_95_horizon)}")
     if row.nan_rollouts:
-        parts.append(f"{row.nan_rollouts} particles lost")
+        parts.append(f"{row.nan_rollouts} bad gradients skipped")
     return "  ".join([*parts, f"{_seconds(row):.1f} s"])
 
 

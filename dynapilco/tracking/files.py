@@ -66,8 +66,10 @@ class FileSink(Sink):
         self._message = message
 
     def start(self, config: dict[str, Any], trials: int) -> None:
-        """Write the table as far as it is known."""
+        """Write the table and the learning curve as far as they are known."""
         self._write_progress()
+        if self.rows:
+            self._write_figure("learning_curve", png(learning_curve(self.rows)))
 
     def trial(self, trial: Trial) -> None:
         """Write the table, the figures and, when there are frames, the video."""

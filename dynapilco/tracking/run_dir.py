@@ -32,7 +32,12 @@ def check_out(out: Path) -> None:
     ------
     UserError
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    try:
+        str(out).encode()
+        taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    except (OSError, UnicodeEncodeError) as error:
+        raise UserError(f"out={str(out)!a} cannot be used: expected a folder to write to") from error
+    if taken:
         raise UserError(f"out={str(out)!r} exists and is not empty: expected a new or an empty folder")
 
 
@@ -45,19 +50,38 @@ def make_run_dir(name: str, out: Path | None = None, root: Path = Path("runs")) 
         From `run_name`; with ``-2``, ``-3``, ... where another run took it.
     out : Path, optional
         Exactly this folder instead.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be made.
     """
     if out is not None:
         check_out(out)
-        out.mkdir(parents=True, exist_ok=True)
+        _make(out)
         return out
+    _make(root)
     folder, count = root / name, 1
     while True:
         try:
-            folder.mkdir(parents=True)  # fails when another process was faster
+            folder.mkdir()  # fails when another process was faster
             return folder
         except FileExistsError:
             count += 1
             folder = root / f"{name}-{count}"
+        except OSError as error:
+            raise _cannot_make(folder, error) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+
+
+def _cannot_make(folder: Path, error: OSError) -> UserError:
+    return UserError(f"cannot make the folder {str(folder)!r} ({error.strerror}): expected a place to write to")
 
 
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
@@ -68,5 +92,5 @@ def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
 def append_command(run_dir: Path, command: Sequence[str]) -> None:
     """Add a line to ``command.txt``: each command that worked on this run."""
     path = run_dir / COMMAND_FILE
-    before = path.read_text() if path.exists() else ""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     write_atomically(path, f"{before}{shlex.join(command)}\n")

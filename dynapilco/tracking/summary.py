@@ -27,6 +27,7 @@ def build_summary(
     *,
     delivered_trial: int | None,
     wall_seconds: float,
+    engine: str = "unknown",
 ) -> dict[str, Any]:
     """What ``summary.json`` holds.
 
@@ -42,9 +43,11 @@ def build_summary(
         The trial whose policy ``predict`` uses; None where no policy was learned.
     wall_seconds : float
         Duration of the whole run.
+    engine : str
+        What computed the rollouts: ``"fused"`` or ``"torch"``.
     """
     rate = None if not successes else sum(map(bool, successes)) / len(successes)
-    first = next((row for row in rows if row.success), None)
+    first = next((row for row in rows if row.success and row.predicted_return is not None), None)
     return {
         "solved": None if rate is None else rate >= SOLVED_RATE,
         "success_rate": rate,
@@ -57,6 +60,7 @@ def build_summary(
         "env_id": config["env_id"],
         "inference": config["inference"],
         "seed": config["seed"],
+        "engine": engine,
         "wall_seconds": wall_seconds,
         "versions": versions(),
     }
@@ -82,7 +86,7 @@ def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> None:
 def read_summary(run_dir: Path) -> dict[str, Any] | None:
     """Read ``summary.json``, or None when the run has none that is whole."""
     try:
-        found = json.loads((run_dir / SUMMARY_FILE).read_text())
+        found = json.loads((run_dir / SUMMARY_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

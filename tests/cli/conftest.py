@@ -11,7 +11,7 @@ from dynapilco.agent.algorithm import DynaPILCO
 from dynapilco.agent.config_file import build_config
 from dynapilco.cli.main import main
 from dynapilco.core.errors import CheckpointError
-from dynapilco.core.storage import STATE_FILE, write_atomically
+from dynapilco.core.storage import STATE_FILE, save_state
 from dynapilco.tasks import make_env
 from dynapilco.tracking.sink import Fan, Trial, TrialRow
 
@@ -24,6 +24,7 @@ class FakeAgent:
     stop_in_trial = None
     """Trial in which Ctrl-C is pressed."""
     success_rule = True
+    engine = "torch"
     started = 0
     """Trials run, over all agents."""
 
@@ -87,7 +88,7 @@ class FakeAgent:
             )
         )
         state = {"config": asdict(self.config), "history": [asdict(row) for row in self.history]}
-        write_atomically(self.checkpoint_dir / STATE_FILE, json.dumps(state))
+        save_state(self.checkpoint_dir, {}, state)
         frames = [np.zeros((16, 16, 3), np.uint8)] * 4 if self.render and last else []
         for sink in self.sinks:
             sink.trial(Trial(self.history[-1], None if number == 0 else FAN, frames))

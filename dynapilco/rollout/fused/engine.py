@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynapilco.core.errors import UserError
 from dynapilco.inference.stack import DenseStack
 from dynapilco.rollout.damping import Damping, damp
 from dynapilco.rollout.fused.build import BuildError, build
@@ -86,9 +87,29 @@ def available() -> bool:
     return unavailable_reason() is None
 
 
+def check_choice() -> str:
+    """The engine that the environment variable ``DYNAPILCO_ENGINE`` asks for.
+
+    Raises
+    ------
+    UserError
+        For anything but ``auto`` and ``torch``.
+    """
+    choice = os.environ.get("DYNAPILCO_ENGINE") or "auto"
+    if choice not in ("auto", "torch"):
+        raise UserError(f"DYNAPILCO_ENGINE={choice!r}: expected 'auto' (the compiled kernel where it works) or 'torch'")
+    return choice
+
+
 def unavailable_reason() -> str | None:
-    """Why the kernel cannot be used, or None when it can."""
-    if os.environ.get("DYNAPILCO_ENGINE") == "torch":
+    """Why the kernel cannot be used, or None when it can.
+
+    Raises
+    ------
+    UserError
+        For a value of the environment variable ``DYNAPILCO_ENGINE`` other than ``torch`` and ``auto``.
+    """
+    if check_choice() == "torch":
         return "the environment asks for the torch engine (DYNAPILCO_ENGINE=torch)"
     return _load()[1]
 
@@ -270,8 +291,8 @@ def _flat_damping(damping: Damping | None) -> Tensor | None:
     """Rows of decay, limit and scale as the kernel reads them: one row, or one for each candidate."""
     if damping is None:
         return None
-    decay = torch.as_tensor(damping.decay, dtype=torch.float32).reshape(-1, 1)
-    rest = torch.cat([torch.tensor([damping.limit]), _ready(damping.scale)])
+    decay = torch.as_tensor(damping.decay, dtype=torch.float32, device="cpu").reshape(-1, 1)
+    rest = torch.cat([torch.tensor([damping.limit], dtype=torch.float32, device="cpu"), _ready(damping.scale)])
     return torch.cat([_ready(decay), rest.expand(len(decay), -1)], dim=1).contiguous()
 
 
