@@ -1,6 +1,7 @@
 import csv
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,15 @@ def records(path):
             pieces = []
 
 
-def history(folder):
+def history(folder, rows, patience=60.0):
+    """History of an offline run; wandb's own process may still be writing after ``finish`` when the disk is slow."""
+    until = time.monotonic() + patience
+    while len(found := _read_history(folder)) < rows and time.monotonic() < until:
+        time.sleep(0.1)
+    return found
+
+
+def _read_history(folder):
     (path,) = Path(folder).glob("wandb/offline-run-*/run-*.wandb")
     return [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
@@ -60,7 +69,8 @@ def test_offline_record_says_the_same_as_progress_csv(tmp_path, make):
         sink.trial(make.trial(2))
         sink.finish({"solved": True, "versions": {}})
         sink.close()
-    logged = history(tmp_path)
+    assert not [text for text in said if "failed" in text]
+    logged = history(tmp_path, rows=3)
     with (tmp_path / "progress.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(logged) == len(rows) == 3
