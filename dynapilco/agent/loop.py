@@ -80,7 +80,7 @@ class Loop:
         self.state.model = self.model.snapshot()
         if report.diverged:
             self._say(
-                f"trial {trial}: the model fit met non-finite numbers at step {report.steps} and went back to "
+                f"trial {trial}: the model fit diverged by step {report.steps} and went back to "
                 "its last good state; a smaller learning rate or a higher noise_floor may help"
             )
         return report

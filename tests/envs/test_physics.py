@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 
+import gymnasium
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -212,4 +213,7 @@ def test_package_imports_neither_dynapilco_nor_torch_nor_anything_to_draw():
 def test_package_registers_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # gymnasium warns of an id that is registered over another
+        before = dict(gymnasium.registry)
         dynapilco_envs._register()
+    assert dict(gymnasium.registry) == before
+    assert sum(name.startswith("dynapilco/") for name in before) == 4
