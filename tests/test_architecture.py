@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dynapilco.core import build
 from dynapilco.inference import METHODS
-from dynapilco.rollout.fused import build
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*(ROOT / "dynapilco").rglob("*.py"), *(ROOT / "envs").rglob("*.py")])
@@ -62,7 +62,10 @@ def offences(source):
 
 
 # The integrator writes out its Runge-Kutta tableau as straight-line code, from constants of its own file alone.
-EXCEPTIONS = {"envs/dynapilco_envs/integrate.py": ["exec()"]}
+EXCEPTIONS = {
+    "envs/dynapilco_envs/integrate.py": ["exec()"],
+    "dynapilco/inference/random.py": ["torch.manual_seed()"],  # inside a fork that puts the global generator back
+}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
@@ -90,7 +93,7 @@ def test_the_scan_leaves_the_rest_alone():
 @pytest.mark.parametrize("name", list(METHODS))
 def test_an_inference_method_is_one_short_file(name):
     file = Path(inspect.getfile(METHODS[name]))
-    assert file.parent == ROOT / "dynapilco" / "inference"
+    assert file.parent == ROOT / "dynapilco" / "inference" / "methods"
     assert len(file.read_text().splitlines()) < LONGEST_METHOD
     registered = [n for n, cls in METHODS.items() if inspect.getfile(cls) == str(file)]
     assert registered == [name]

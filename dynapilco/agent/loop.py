@@ -66,7 +66,9 @@ class Loop:
 
     def _set_state(self, state: LoopState) -> None:
         self.state = state
-        self.model = DynamicsModel(self.task.geometry, self.config.dynamics, self.method, self.device)
+        self.model = DynamicsModel(
+            self.task.geometry, self.config.dynamics, self.method, self.device, self.config.seed
+        )
         if state.model:
             self.model.restore(state.model)
         self.policy = self._make_policy()

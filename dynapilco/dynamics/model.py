@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynapilco.core.seeding import torch_generator
 from dynapilco.dynamics.config import DynamicsConfig
 from dynapilco.dynamics.encoding import Geometry, Normaliser, Stepping, make_stepping
 from dynapilco.dynamics.transitions import Transitions
@@ -25,6 +26,10 @@ from dynapilco.inference import (
     mlp,
 )
 from dynapilco.inference.method import Metrics
+from dynapilco.inference.random import global_generator_from
+
+OUTPUT_BIAS_SCALE = 0.1
+"""Prior standard deviation of the output biases: targets are standardised."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +83,31 @@ class DynamicsModel:
     config : DynamicsConfig
     method : InferenceMethod
     device : torch.device
+    seed : int
+        Of the network's initial weights.
     """
 
     def __init__(
-        self, geometry: Geometry, config: DynamicsConfig, method: InferenceMethod, device: torch.device
+        self,
+        geometry: Geometry,
+        config: DynamicsConfig,
+        method: InferenceMethod,
+        device: torch.device,
+        seed: int = 0,
     ) -> None:
         self.geometry, self.config, self.method, self.device = geometry, config, method, device
         stepping = make_stepping(geometry, config.targets)
         self.stepping = Stepping(stepping.transition.to(device), stepping.effect.to(device), stepping.columns)
         inputs = len(geometry.kept(geometry.actions))
-        with torch.random.fork_rng(devices=[]):  # the skeleton's own initial weights are never used
+        with global_generator_from(torch_generator(seed, "skeleton")):  # some methods start at these weights
             network = mlp(inputs, self.stepping.outputs, config.hidden, config.activation)
         self.bayes = BayesianModel(
             StackedNetwork(network),
             Gaussian(floor=config.noise_floor),
-            FanInNormal(config.prior_scale, config.prior_output_scale),
+            FanInNormal(config.prior_scale, config.prior_output_scale, OUTPUT_BIAS_SCALE),
             self.stepping.outputs,
         )
+        method.check(self.bayes)
         self.state: State | None = None
         self.inputs: Normaliser | None = None
         self.targets: Normaliser | None = None

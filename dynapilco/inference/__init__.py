@@ -1,42 +1,61 @@
 """Bayes for any ``nn.Module``: targets, likelihoods, priors, draws, and one file for each inference method."""
 
+from dynapilco.inference import methods
 from dynapilco.inference.draws import DenseDraw, Draw, ModuleDraw
-from dynapilco.inference.ensemble import Ensemble
-from dynapilco.inference.likelihoods import Gaussian
-from dynapilco.inference.mc_dropout import MCDropout
+from dynapilco.inference.fitting import Fit, FitReport, fit
+from dynapilco.inference.layout import ParameterLayout
+from dynapilco.inference.likelihoods import LIKELIHOODS, Gaussian, Likelihood, make_likelihood, register_likelihood
+from dynapilco.inference.loss_method import LossMethod
 from dynapilco.inference.method import (
     METHODS,
-    FitReport,
+    Clock,
     InferenceMethod,
+    Metrics,
     State,
-    fit,
     make_method,
     register_inference,
 )
-from dynapilco.inference.network import ParameterLayout, StackedNetwork, mlp
-from dynapilco.inference.priors import FanInNormal
+from dynapilco.inference.methods.ensemble import Ensemble
+from dynapilco.inference.methods.mc_dropout import MCDropout
+from dynapilco.inference.network import StackedNetwork, mlp
+from dynapilco.inference.priors import PRIORS, FanInNormal, NormalPrior, Prior, make_prior, register_prior
 from dynapilco.inference.stack import DenseStack
-from dynapilco.inference.target import BayesianModel, Target
+from dynapilco.inference.target import Batch, BayesianModel, Target
 
 __all__ = [
+    "LIKELIHOODS",
     "METHODS",
+    "PRIORS",
+    "Batch",
     "BayesianModel",
+    "Clock",
     "DenseDraw",
     "DenseStack",
     "Draw",
     "Ensemble",
     "FanInNormal",
+    "Fit",
     "FitReport",
     "Gaussian",
     "InferenceMethod",
+    "Likelihood",
+    "LossMethod",
     "MCDropout",
+    "Metrics",
     "ModuleDraw",
+    "NormalPrior",
     "ParameterLayout",
+    "Prior",
     "StackedNetwork",
     "State",
     "Target",
     "fit",
+    "make_likelihood",
     "make_method",
+    "make_prior",
+    "methods",
     "mlp",
     "register_inference",
+    "register_likelihood",
+    "register_prior",
 ]

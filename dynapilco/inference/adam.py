@@ -1,60 +1,60 @@
-"""Adam with warm-up and cosine decay on stacked parameters, shared by the methods that optimise."""
+"""Adam with warm-up and cosine decay on stacked parameters, its moments kept in the state."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-
-from dynapilco.inference.method import State
-
-NOISE_RATE = 3.0
-"""The noise scales learn this much faster than the weights: a sigma that lags behind blurs every rollout."""
+from torch.optim.adam import adam
 
 WARM_UP = 50
 
+BETAS = (0.9, 0.99)
 
-class CosineAdam:
-    """Minimises U / N over ``params`` and ``noise`` of a state, in place (Kingma & Ba 2015; cosine to zero).
+
+def cosine_rate(rate: float, done: int, steps: int) -> float:
+    """Learning rate of update number ``done``: linear warm-up over ``WARM_UP`` updates, cosine decay to zero."""
+    return rate * min(1.0, (done + 1) / min(WARM_UP, steps)) * 0.5 * (1 + math.cos(math.pi * done / steps))
+
+
+def adam_begin(state: dict[str, Tensor], names: Sequence[str]) -> None:
+    """Zero the moments of the tensors ``names`` of ``state``."""
+    for name in names:
+        state[f"adam_first_{name}"] = torch.zeros_like(state[name])
+        state[f"adam_second_{name}"] = torch.zeros_like(state[name])
+        state[f"adam_count_{name}"] = torch.zeros((), device=state[name].device)
+
+
+@torch.no_grad()
+def adam_step(
+    state: dict[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    rate: float,
+    factors: Mapping[str, Tensor] | None = None,
+    betas: tuple[float, float] = BETAS,
+) -> None:
+    """One update of the named tensors in place (Kingma & Ba 2015).
 
     Parameters
     ----------
-    state : State
-        With ``params`` (S, n) and ``noise`` (S, out).
-    objective : callable
-        ``objective(params, noise, generator)`` -> potential per row, (S,).
+    state : dict
+        With the tensors and their moments (``adam_begin``).
+    gradients : mapping
+        By name, of the shape of the tensor.
     rate : float
-        Peak learning rate.
-    steps : int
-        Length of the schedule.
+        Learning rate.
+    factors : mapping, optional
+        For a name: factors on its rate, broadcast over its last axis.
     """
-
-    def __init__(
-        self,
-        state: State,
-        objective: Callable[[Tensor, Tensor, torch.Generator], Tensor],
-        rate: float,
-        steps: int,
-    ) -> None:
-        self.params = state["params"].requires_grad_(True)
-        self.noise = state["noise"].requires_grad_(True)
-        self.objective, self.rate, self.steps, self.done = objective, rate, steps, 0
-        groups = [{"params": [self.params], "factor": 1.0}, {"params": [self.noise], "factor": NOISE_RATE}]
-        self.adam = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
-
-    def step(self, generator: torch.Generator) -> Tensor:
-        """One update of all members."""
-        rate = self.rate * min(1.0, (self.done + 1) / min(WARM_UP, self.steps))
-        rate *= 0.5 * (1 + math.cos(math.pi * self.done / self.steps))
-        for group in self.adam.param_groups:
-            group["lr"] = rate * group["factor"]
-        values = self.objective(self.params, self.noise, generator)
-        self.params.grad, self.noise.grad = torch.autograd.grad(values.sum(), (self.params, self.noise))
-        self.adam.step()
-        self.done += 1
-        if self.done == self.steps:
-            self.params.requires_grad_(False)
-            self.noise.requires_grad_(False)
-        return values.detach()
+    for name, gradient in gradients.items():
+        value = state[name].detach()
+        before = value.clone() if factors is not None and name in factors else None
+        adam(
+            [value], [gradient.contiguous()], [state[f"adam_first_{name}"]], [state[f"adam_second_{name}"]], [],
+            [state[f"adam_count_{name}"]], fused=value.device.type in ("cpu", "cuda") and value.is_floating_point(),
+            amsgrad=False, beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+        )  # fmt: skip
+        if before is not None and factors is not None:
+            value.add_((value - before) * (factors[name] - 1))

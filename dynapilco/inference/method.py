@@ -1,22 +1,27 @@
-"""What an inference method is, and the loop that trains any of them."""
+"""What an inference method is: hyper-parameters, and a few functions of a state."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
-from dynapilco.core.errors import UserError
+from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.registry import Registry
-from dynapilco.inference.draws import Draw
-from dynapilco.inference.target import BayesianModel, Target
+from dynapilco.inference.draws import Draw, spread
+from dynapilco.inference.target import Batch, BayesianModel, Target
 
 State = dict[str, Tensor]
-"""All that a method has learned, as named tensors: what a checkpoint holds."""
+"""All that a method knows, as named tensors: what a checkpoint holds.
+
+Every tensor but those of dimension 0 has the member axis first. ``params`` (S, n) and ``points`` (S, k + m) are
+always there (see ``BayesianModel``).
+"""
 
 Metrics = dict[str, float]
 M = TypeVar("M", bound=type)
@@ -24,127 +29,176 @@ M = TypeVar("M", bound=type)
 METHODS: Registry[type] = Registry("inference method")
 
 
-@runtime_checkable
-class Optimiser(Protocol):
-    """Whatever a method keeps between the steps of one fit, and only for that fit."""
+@dataclass(frozen=True)
+class Clock:
+    """Where a fit stands: ``done`` updates of ``steps`` lie behind it.
 
-    def step(self, generator: torch.Generator) -> Tensor:
-        """Do one update of all members in place and return the potential per row, (S,)."""
-        ...
+    ``epoch_end`` says that this update completes a pass over the data (with full batches: always).
+    """
+
+    done: int
+    steps: int
+    epoch_end: bool = True
+
+    @property
+    def last(self) -> bool:
+        """Whether this is the last update."""
+        return self.done + 1 == self.steps
 
 
-class InferenceMethod(Protocol):
-    """Hyper-parameters (a frozen dataclass) and four functions of state."""
+@dataclass(frozen=True)
+class InferenceMethod(ABC):
+    """Hyper-parameters that all methods share; a method is a frozen dataclass below this one.
 
-    def init(self, model: BayesianModel, generator: torch.Generator) -> State:
-        """A fresh state, before data."""
-        ...
+    Attributes
+    ----------
+    members : int
+        S, networks (or chains) trained at once for a data set.
+    batch_size : int or None
+        Rows of a minibatch; None is the full batch. All scaling by N / B is done by the target.
+    temperature : float
+        T: the target is the posterior to the power 1 / T. Without effect on point estimates.
+    cold_steps, warm_steps : int
+        Updates of the first fit and of each later one, when the data have grown.
+    """
 
-    def start(self, state: State, target: Target, steps: int) -> Optimiser:
-        """Begin a fit of ``steps`` updates from ``state`` (warm when it was fitted before)."""
-        ...
+    members: int = 1
+    batch_size: int | None = None
+    temperature: float = 1.0
+    cold_steps: int = 2000
+    warm_steps: int = 1000
+
+    has_loss: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "members", "cold_steps", "warm_steps", "batch_size")
+        require_positive(self, "temperature")
+
+    @abstractmethod
+    def init(self, model: BayesianModel, generator: torch.Generator, replicas: int = 1) -> State:
+        """A fresh state of ``replicas * members`` members, before data.
+
+        ``replicas`` is the number of data sets that are fitted at once (R of a ``Target``); members of one data set
+        are neighbours.
+        """
+
+    def begin(self, state: State, target: Target, generator: torch.Generator) -> None:  # noqa: B027
+        """Prepare a fit from ``state``, cold or warm: reset momenta, forget samples of older data."""
+
+    @abstractmethod
+    def step(self, state: State, batch: Batch, clock: Clock, generator: torch.Generator) -> Tensor:
+        """Update all members in place, once; return their potentials U on the batch, (S,)."""
+
+    def finish(self, state: State, target: Target, generator: torch.Generator) -> None:  # noqa: B027
+        """Conclude a fit (Laplace: the curvature)."""
 
     def draw(self, model: BayesianModel, state: State, size: int, generator: torch.Generator) -> Draw:
-        """``size`` functions from the posterior that ``state`` stands for."""
-        ...
+        """``size`` functions from the posterior that ``state`` (of one data set) stands for.
+
+        This default spreads over the members as they are.
+        """
+        index = spread(state["params"].shape[0], size, generator)
+        return model.functions(state["params"][index], state["points"][index])
+
+    def metrics(self, state: State) -> Metrics:
+        """What to report beside the potential: acceptance, divergences, spread, ..."""
+        return {}
+
+    def refusal(self, model: BayesianModel) -> str | None:
+        """Why this method cannot treat ``model``, or None: checked before any work."""
+        return None
+
+    def check(self, model: BayesianModel) -> None:
+        """Raise ``UserError`` where this method cannot treat ``model``."""
+        reason = self.refusal(model)
+        if reason is not None:
+            raise UserError(f"inference {name_of(self)!r}: {reason}")
 
     def steps(self, *, warm: bool) -> int:
         """Number of updates of a cold or a warm fit."""
-        ...
+        return self.warm_steps if warm else self.cold_steps
 
     def natural_draws(self, particles: int) -> int:
-        """How many different functions suit a cloud of ``particles`` (an ensemble: its members; dropout: all)."""
-        ...
+        """How many different functions suit a cloud of ``particles``: all different, unless a method has only a few."""
+        return particles
+
+
+def replica(state: State, index: int, replicas: int) -> State:
+    """The members of data set ``index`` out of ``replicas``, as a state of their own (views)."""
+
+    def take(tensor: Tensor) -> Tensor:
+        if tensor.dim() == 0:
+            return tensor
+        share = tensor.shape[0] // replicas
+        return tensor[index * share : (index + 1) * share]
+
+    return {name: take(tensor) for name, tensor in state.items()}
+
+
+def require_at_least(options: object, least: float, *names: str) -> None:
+    """Raise ``UserError`` where an option (other than None) lies below ``least``."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not value >= least:
+            raise UserError(f"{name}={value!r}: expected at least {least}")
+
+
+def require_positive(options: object, *names: str) -> None:
+    """Raise ``UserError`` where an option (other than None) is not a finite number above 0."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{name}={value!r}: expected a finite number above 0")
+
+
+def require_one_of(options: object, name: str, allowed: tuple[str, ...]) -> None:
+    """Raise ``UserError`` where option ``name`` is none of ``allowed``."""
+    if getattr(options, name) not in allowed:
+        raise unknown_name(name, getattr(options, name), list(allowed))
 
 
 def register_inference(name: str, *aliases: str) -> Callable[[M], M]:
-    """Class decorator: make a frozen dataclass of hyper-parameters an inference method called ``name``."""
-    return METHODS.register(name, *aliases)  # pyright: ignore[reportReturnType]
+    """Class decorator: make a frozen dataclass of hyper-parameters an inference method called ``name``.
+
+    Raises
+    ------
+    UserError
+        Where the class is not a frozen dataclass below ``InferenceMethod`` or misses a function, naming it.
+    """
+
+    def add(cls: M) -> M:
+        if not (isinstance(cls, type) and issubclass(cls, InferenceMethod)):
+            raise UserError(f"register_inference({name!r}): {cls!r} is not a subclass of InferenceMethod")
+        missing = sorted(getattr(cls, "__abstractmethods__", ()))
+        if missing:
+            raise UserError(f"register_inference({name!r}): {cls.__name__} does not define {', '.join(missing)}")
+        if not cls.__dict__.get("__dataclass_params__") or not cls.__dict__["__dataclass_params__"].frozen:
+            raise UserError(f"register_inference({name!r}): decorate {cls.__name__} with @dataclass(frozen=True) below")
+        return METHODS.register(name, *aliases)(cls)  # pyright: ignore[reportReturnType]
+
+    return add
 
 
-def make_method(name: str, kwargs: dict[str, Any] | None = None) -> InferenceMethod:
-    """Build a method by name.
+def make_method(spec: str | InferenceMethod, kwargs: dict[str, Any] | None = None) -> InferenceMethod:
+    """Build a method by name, or pass one through.
 
     Raises
     ------
     UserError
         For an unknown name or an unknown hyper-parameter, naming the valid ones.
     """
-    cls = METHODS[name]
-    assert is_dataclass(cls)
+    if isinstance(spec, InferenceMethod):
+        if kwargs:
+            raise UserError("inference_kwargs: give options by the method object or by keywords, not by both")
+        return spec
+    cls = METHODS[spec]
     valid = [f.name for f in fields(cls)]
     for key in kwargs or {}:
         if key not in valid:
-            raise UserError(f"inference {name!r} has no option {key!r}: valid options are {', '.join(valid)}")
-    method: InferenceMethod = cls(**(kwargs or {}))  # pyright: ignore[reportAssignmentType]
-    return method
+            raise UserError(f"inference {spec!r} has no option {key!r}: valid options are {', '.join(valid)}")
+    return cls(**(kwargs or {}))
 
 
-@dataclass(frozen=True)
-class FitReport:
-    """What a fit did.
-
-    Attributes
-    ----------
-    steps : int
-    potential : float
-        Mean over members of U / N at the last step, in nats a row.
-    diverged : bool
-        The fit met non-finite numbers and went back to the last good state.
-    """
-
-    steps: int
-    potential: float
-    diverged: bool
-
-
-CHECK_EVERY = 50
-
-ABSURD = 1e6
-"""Rise of the potential, in nats a row, that no optimiser or sampler makes unless it diverged."""
-
-
-def fit(
-    method: InferenceMethod,
-    state: State,
-    target: Target,
-    generator: torch.Generator,
-    *,
-    steps: int,
-    callback: Callable[[int, int, Metrics], None] | None = None,
-) -> FitReport:
-    """Train ``state`` in place on ``target``.
-
-    Every ``CHECK_EVERY`` steps the state is checked: when it is finite, and the potential is not absurdly above where
-    it began, it is kept as the last good one; otherwise the last good one is put back and the fit ends with
-    ``diverged=True``.
-
-    Parameters
-    ----------
-    callback : callable, optional
-        Called as ``callback(done, steps, metrics)`` at each check.
-    """
-    optimiser = method.start(state, target, steps)
-    good = {name: tensor.detach().clone() for name, tensor in state.items()}
-    potential, last, began = float("nan"), float("nan"), math.inf
-    for step in range(1, steps + 1):
-        values = optimiser.step(generator)
-        if step == 1:
-            began = float(values.mean())
-        if step % CHECK_EVERY and step != steps:
-            continue
-        last = float(values.mean())
-        if not _finite(state, last) or last > began + ABSURD:
-            for name, tensor in state.items():
-                tensor.detach().copy_(good[name])
-                tensor.requires_grad_(False)
-            return FitReport(step, potential, diverged=True)
-        potential = last
-        good = {name: tensor.detach().clone() for name, tensor in state.items()}
-        if callback is not None:
-            callback(step, steps, {"potential": potential})
-    return FitReport(steps, potential, diverged=False)
-
-
-def _finite(state: State, potential: float) -> bool:
-    return math.isfinite(potential) and all(bool(torch.isfinite(t).all()) for t in state.values())
+def name_of(method: InferenceMethod) -> str:
+    """The registered name of a method, or its class name."""
+    return next((name for name, cls in METHODS.items() if cls is type(method)), type(method).__name__)

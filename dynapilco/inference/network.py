@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -11,6 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dynapilco.core.errors import UserError
+from dynapilco.inference.layout import ParameterLayout
+from dynapilco.inference.modules import reinitialised, skeleton_of, split_names
 from dynapilco.inference.stack import DenseStack
 
 _ACTIVATION_MODULES: dict[type[nn.Module], str] = {
@@ -52,93 +53,128 @@ def mlp(inputs: int, outputs: int, hidden: Sequence[int] = (64, 64), activation:
     return nn.Sequential(*layers)
 
 
-@dataclass(frozen=True)
-class ParameterLayout:
-    """Where each named parameter lies in a flat vector of n numbers.
-
-    Attributes
-    ----------
-    names : tuple of str
-    shapes : tuple of torch.Size
-    """
-
-    names: tuple[str, ...]
-    shapes: tuple[torch.Size, ...]
-
-    @property
-    def sizes(self) -> list[int]:
-        """Number of elements of each parameter."""
-        return [shape.numel() for shape in self.shapes]
-
-    @property
-    def total(self) -> int:
-        """n, the length of the flat vector."""
-        return sum(self.sizes)
-
-    def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """View (S, n) as named tensors (S, *shape)."""
-        pieces = flat.split(self.sizes, dim=-1)
-        return {
-            name: piece.reshape(*flat.shape[:-1], *shape)
-            for name, shape, piece in zip(self.names, self.shapes, pieces, strict=True)
-        }
-
-    def join(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Concatenate named tensors (S, *shape) into (S, n)."""
-        lead = tensors[self.names[0]].shape[: tensors[self.names[0]].dim() - len(self.shapes[0])]
-        return torch.cat([tensors[name].reshape(*lead, -1) for name in self.names], dim=-1)
+ENGINES = ("auto", "dense", "vmap", "loop")
 
 
 class StackedNetwork:
     """Evaluates one ``nn.Module`` with S flat parameter vectors at once.
 
-    The module serves as a skeleton: it is never trained or changed. A plain stack of ``nn.Linear`` layers with one
-    kind of activation runs as batched matrix products; any other module runs under ``torch.func.vmap``.
+    The module is copied and serves as a skeleton: it is never trained or changed. A plain stack of ``nn.Linear`` layers
+    with one kind of activation runs as batched matrix products; any other module runs under ``torch.func.vmap``, and
+    what cannot run there (recurrent layers) in a loop.
 
     Parameters
     ----------
     module : nn.Module
-        A deterministic module with trainable parameters.
+        A module with trainable parameters. Its dropout layers are switched off in the copy.
     engine : str
-        ``"auto"``, ``"dense"`` (insist on batched products) or ``"vmap"``.
+        ``"auto"``, ``"dense"`` (insist on batched products), ``"vmap"`` or ``"loop"``.
+    exclude : sequence of str
+        Names or patterns of parameters that are no part of the Bayesian vector.
+
+    Attributes
+    ----------
+    layout : ParameterLayout
+        The Bayesian parameters: a flat vector of n.
+    excluded : ParameterLayout
+        The excluded ones.
+    full : ParameterLayout
+        All trainable parameters in the module's order: the engines' flat vector.
+
+    Raises
+    ------
+    UserError
+        For an unknown engine, an engine that the module cannot use, a pattern that matches nothing, and for modules
+        that ``skeleton_of`` refuses.
     """
 
-    def __init__(self, module: nn.Module, engine: str = "auto") -> None:
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        if not named:
-            raise UserError(f"module={type(module).__name__} has no trainable parameters: there is nothing to infer")
-        self.module = module
-        self.layout = ParameterLayout(tuple(n for n, _ in named), tuple(p.shape for _, p in named))
-        self.dense_plan = _plan_dense(module) if engine in ("auto", "dense") else None
-        if engine not in ("auto", "dense", "vmap"):
-            raise UserError(f"engine={engine!r}: expected 'auto', 'dense' or 'vmap'")
+    def __init__(self, module: nn.Module, engine: str = "auto", exclude: Sequence[str] = ()) -> None:
+        if engine not in ENGINES:
+            raise UserError(f"engine={engine!r}: expected one of {', '.join(ENGINES)}")
+        self.module = skeleton_of(module)
+        bayesian, excluded = split_names(self.module, exclude)
+        shapes = {name: p.shape for name, p in self.module.named_parameters()}
+        everything = [n for n, p in self.module.named_parameters() if p.requires_grad]
+        self.layout = _layout(bayesian, shapes)
+        self.excluded = _layout(excluded, shapes)
+        self.full = _layout(everything, shapes)
+        self._order = _assembly(self.full, [*bayesian, *excluded]) if excluded else None
+        self.dense_plan = _plan_dense(self.module) if engine in ("auto", "dense") else None
         if engine == "dense" and self.dense_plan is None:
             raise UserError(f"engine='dense' needs a stack of Linear layers with one activation, got {module}")
+        self.engine = _choose(engine, self.module, self.dense_plan is not None)
+
+    def assemble(self, params: Tensor, excluded: Tensor) -> Tensor:
+        """The engines' flat vector (S, n_full) from Bayesian params (S, n) and excluded ones (S, m)."""
+        if self._order is None:
+            return params
+        return torch.cat([params, excluded], dim=-1)[..., self._order.to(params.device)]
 
     def dense(self, flat: Tensor, masks: tuple[Tensor | None, ...] | None = None) -> DenseStack:
-        """The explicit stack for parameters (S, n); raises ``UserError`` where the module is not one."""
+        """The explicit stack for full parameters (S, n_full); raises ``UserError`` where the module is not one."""
         if self.dense_plan is None:
             raise UserError(f"{type(self.module).__name__} is not a plain stack of Linear layers")
         layers, activation = self.dense_plan
-        named = self.layout.split(flat)
+        named = self.full.split(flat)
         weights = tuple(named[f"{layer}.weight"].transpose(-1, -2) for layer in layers)
         biases = tuple(named[f"{layer}.bias"] for layer in layers)
         return DenseStack(weights, biases, masks or (None,) * (len(layers) - 1), activation)
 
     def each(self, flat: Tensor, x: Tensor) -> Tensor:
-        """Evaluate parameters (S, n) on their own inputs x (S, B, *in) -> (S, B, *out)."""
+        """Evaluate full parameters (S, n_full) on their own inputs x (S, B, *in) -> (S, B, *out)."""
         if self.dense_plan is not None:
             return self.dense(flat)(x)
-        return torch.vmap(self._call)(self.layout.split(flat), x)
+        named = self.full.split(flat)
+        if self.engine == "vmap":
+            return torch.vmap(self.call)(named, x)
+        return torch.stack([self.call({k: v[s] for k, v in named.items()}, x[s]) for s in range(flat.shape[0])])
 
     def shared(self, flat: Tensor, x: Tensor) -> Tensor:
-        """Evaluate parameters (S, n) on one batch x (B, *in) -> (S, B, *out)."""
-        if self.dense_plan is not None:
-            return self.each(flat, x.expand(flat.shape[0], *x.shape))
-        return torch.vmap(self._call, in_dims=(0, None))(self.layout.split(flat), x)
+        """Evaluate full parameters (S, n_full) on one batch x (B, *in) -> (S, B, *out)."""
+        if self.engine == "vmap":
+            return torch.vmap(self.call, in_dims=(0, None))(self.full.split(flat), x)
+        return self.each(flat, x.expand(flat.shape[0], *x.shape))
 
-    def _call(self, named: dict[str, Tensor], x: Tensor) -> Tensor:
+    def call(self, named: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Evaluate one set of named parameters; a tied weight is one tensor wherever it occurs."""
         return functional_call(self.module, named, (x,))
+
+    def own_parameters(self) -> Tensor:
+        """The module's initial weights as one flat vector (n_full,)."""
+        named = {name: p.detach() for name, p in self.module.named_parameters()}
+        return self.full.join(named)
+
+    def fresh_parameters(self, size: int, generator: torch.Generator) -> Tensor:
+        """``size`` initialisations (size, n_full) by the layers' own ``reset_parameters``."""
+        rows = [self.full.join(named) for named in reinitialised(self.module, size, generator)]
+        return torch.stack(rows) if rows else self.own_parameters().new_zeros(0, self.full.total)
+
+    def divide(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """Take full vectors (S, n_full) apart into Bayesian (S, n) and excluded (S, m) ones."""
+        named = self.full.split(flat)
+        if not self.excluded.names:
+            return flat, flat.new_zeros(*flat.shape[:-1], 0)
+        return self.layout.join(named), self.excluded.join(named)
+
+
+def _layout(names: Sequence[str], shapes: dict[str, torch.Size]) -> ParameterLayout:
+    return ParameterLayout(tuple(names), tuple(shapes[n] for n in names))
+
+
+def _assembly(full: ParameterLayout, order: Sequence[str]) -> Tensor:
+    """Indices that bring the concatenation of parameters in ``order`` into the order of ``full``."""
+    places, sizes = full.slices(), dict(zip(full.names, full.sizes, strict=True))
+    inverse = torch.cat([torch.arange(places[n].start, places[n].start + sizes[n]) for n in order])
+    return torch.argsort(inverse)
+
+
+def _choose(engine: str, module: nn.Module, dense: bool) -> str:
+    if engine != "auto":
+        return engine
+    if dense:
+        return "dense"
+    recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())  # their kernels have no batching rule
+    return "loop" if recurrent else "vmap"
 
 
 def _plan_dense(module: nn.Module) -> tuple[tuple[str, ...], str] | None:

@@ -26,8 +26,8 @@ class DenseStack:
     biases : tuple of Tensor
         One per layer, shape (G, out).
     masks : tuple of (Tensor or None)
-        One per *hidden* layer, shape (N, width): multiplies the activations of that layer, a row per particle.
-        Only with G = 1: N functions that share weights and differ by their mask (dropout).
+        One per *hidden* layer, multiplies the activations of that layer. Shape (N, width), a row per particle, with
+        G = 1: N functions that share weights and differ by their mask (dropout). Or (G, N, width), for training.
     activation : str
         A name of ``ACTIVATIONS``, applied after every layer but the last.
     """
@@ -38,7 +38,7 @@ class DenseStack:
     activation: str = "tanh"
 
     def __post_init__(self) -> None:
-        if any(m is not None for m in self.masks) and self.weights[0].shape[0] != 1:
+        if any(m is not None and m.dim() == 2 for m in self.masks) and self.weights[0].shape[0] != 1:
             raise ValueError(f"masks need shared weights (G = 1), got G = {self.weights[0].shape[0]}")
 
     @property
@@ -58,6 +58,10 @@ class DenseStack:
                 x = x if mask is None else x * mask
         return x
 
+    def with_masks(self, masks: tuple[Tensor | None, ...]) -> DenseStack:
+        """The same layers under other masks."""
+        return replace(self, masks=masks)
+
     def fold_input(self, scale: Tensor, shift: Tensor) -> DenseStack:
         """The same functions of z where the old input is ``scale * z + shift`` (both (in,))."""
         w, b = self.weights[0], self.biases[0]
@@ -72,3 +76,24 @@ class DenseStack:
     def project_input(self, matrix: Tensor) -> DenseStack:
         """The same functions of z where the old input is ``z @ matrix`` (matrix (in_new, in))."""
         return replace(self, weights=(matrix @ self.weights[0], *self.weights[1:]))
+
+    def plus(self, other: DenseStack, beta: float) -> DenseStack:
+        """The functions f + beta * g as one stack: both networks side by side, their hidden layers not connected."""
+        if any(m is not None for m in (*self.masks, *other.masks)):
+            raise ValueError("masked stacks cannot be added")
+        last = len(self.weights) - 1
+        if last == 0:
+            weights = (self.weights[0] + beta * other.weights[0],)
+            return replace(self, weights=weights, biases=(self.biases[0] + beta * other.biases[0],))
+        pairs = list(zip(self.weights, other.weights, strict=True))
+        weights = [torch.cat(pairs[0], -1), *(_block_diagonal(a, b) for a, b in pairs[1:last])]
+        weights.append(torch.cat([pairs[last][0], beta * pairs[last][1]], -2))
+        biases = [torch.cat(pair, -1) for pair in zip(self.biases[:-1], other.biases[:-1], strict=True)]
+        biases.append(self.biases[-1] + beta * other.biases[-1])
+        return replace(self, weights=tuple(weights), biases=tuple(biases))
+
+
+def _block_diagonal(a: Tensor, b: Tensor) -> Tensor:
+    upper = torch.cat([a, a.new_zeros(*a.shape[:-1], b.shape[-1])], -1)
+    lower = torch.cat([b.new_zeros(*b.shape[:-1], a.shape[-1]), b], -1)
+    return torch.cat([upper, lower], -2)

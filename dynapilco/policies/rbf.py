@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dynapilco.core.errors import UserError
 from dynapilco.dynamics.encoding import Geometry
-from dynapilco.inference.network import ParameterLayout
+from dynapilco.inference.layout import ParameterLayout
 from dynapilco.policies.base import POLICIES, Policy
 
 

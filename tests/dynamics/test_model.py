@@ -1,14 +1,13 @@
 """Transitions and the Bayesian dynamics model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from dynapilco.core.errors import UserError
 from dynapilco.dynamics import DynamicsConfig, DynamicsModel, Geometry, Transitions
-from dynapilco.inference import METHODS, Ensemble, make_method, register_inference
-from dynapilco.inference.draws import make_draw
+from dynapilco.inference import METHODS, Ensemble, InferenceMethod, make_method, register_inference
 
 CART = Geometry(4, 1, (2,), ((0, 1), (2, 3)), 0.05)
 DOUBLE_INTEGRATOR = Geometry(2, 1, (), ((0, 1),), 0.1)
@@ -97,31 +96,21 @@ def test_a_known_linear_system_is_learned(inference, targets):
 def test_the_inference_method_of_a_user_is_reached_by_its_name():
     @register_inference("constant_test_method")
     @dataclass(frozen=True)
-    class Constant:
+    class Constant(InferenceMethod):
         value: float = 0.25
+        cold_steps: int = 1
 
-        def init(self, model, generator):
-            return {"params": torch.zeros(1, model.network.layout.total)}
+        def init(self, model, generator, replicas=1):
+            params, points = model.initial(1, generator)
+            return {"params": params.zero_(), "points": points}
 
-        def start(self, state, target, steps):
-            method = self
-
-            class Step:
-                def step(self, generator):
-                    state["params"][:, -target.model.outputs :] = method.value
-                    return target.potential(state["params"], torch.zeros(1, target.model.outputs)) / target.size
-
-            return Step()
+        def step(self, state, batch, clock, generator):
+            state["params"][:, -batch.model.outputs :] = self.value
+            return batch.potential(state["params"], state["points"])
 
         def draw(self, model, state, size, generator):
-            scale = torch.full((size, model.outputs), 0.5)
-            return make_draw(model.network, state["params"].expand(size, -1), scale, model.likelihood)
-
-        def steps(self, *, warm):
-            return 1
-
-        def natural_draws(self, particles):
-            return 1
+            draw = super().draw(model, state, size, generator)
+            return replace(draw, noise=torch.full((size, model.outputs), 0.5))
 
     try:
         model, data = build(inference="constant_test_method", kwargs={"value": 0.5}, targets="velocity"), cart_data()

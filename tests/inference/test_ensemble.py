@@ -1,12 +1,11 @@
 """Anchored ensemble: what it is exactly, and that its members do not mix."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from torch import nn
 
 from dynapilco.inference import BayesianModel, Ensemble, FanInNormal, Gaussian, StackedNetwork, Target, fit, mlp
+from dynapilco.inference.method import replica
 
 IN, OUT, N = 2, 1, 30
 
@@ -51,9 +50,10 @@ def test_a_warm_start_goes_on_from_where_it_was(model):
     assert method.steps(warm=True) < method.steps(warm=False)
 
 
-def test_output_bias_anchors_are_small():
-    model = BayesianModel(StackedNetwork(mlp(IN, 3, (8,))), Gaussian(), FanInNormal(1.0, 2.0), 3)
-    state = Ensemble(members=2000, output_bias_scale=0.1).init(model, gen())
+def test_anchors_come_from_the_prior():
+    prior = FanInNormal(1.0, 2.0, output_bias_scale=0.1)
+    model = BayesianModel(StackedNetwork(mlp(IN, 3, (8,))), Gaussian(), prior, 3)
+    state = Ensemble(members=2000).init(model, gen())
     assert state["anchors"][:, -3:].std().item() == pytest.approx(0.1, rel=0.05)
     assert state["anchors"][:, -6:-3].std().item() == pytest.approx(2 / 8**0.5, rel=0.05)
 
@@ -65,7 +65,7 @@ def test_a_batch_of_members_equals_separate_fits(engine, own_data):
     size, steps = 3, 20
     method = Ensemble(members=size)
     state = method.init(model, gen())
-    alone = [{k: v[s : s + 1].clone() for k, v in state.items()} for s in range(size)]
+    alone = [{k: v.clone() for k, v in replica(state, s, size).items()} for s in range(size)]
     x, y = curve()
     if own_data:
         x, y = torch.stack([x, 2 * x, x + 1]), torch.stack([y, y - 1, -y])
@@ -73,18 +73,18 @@ def test_a_batch_of_members_equals_separate_fits(engine, own_data):
     for s, single in enumerate(alone):
         data = (x[s], y[s]) if own_data else (x, y)
         fit(method, single, Target(model, *data), gen(), steps=steps)
-        for name, tensor in single.items():
-            torch.testing.assert_close(state[name][s : s + 1], tensor, atol=1e-5, rtol=1e-4)
+        for name in ("params", "points"):
+            torch.testing.assert_close(replica(state, s, size)[name], single[name], atol=1e-5, rtol=1e-4)
 
 
 def test_draws_hand_out_each_member_with_its_own_noise(model):
     method = Ensemble(members=4)
     state = method.init(model, gen())
-    state["noise"] = torch.randn(4, OUT, generator=gen(3))
+    state["points"] = torch.randn(4, OUT, generator=gen(3))
     x = curve()[0]
     every = method.draw(model, state, 4, gen())
     torch.testing.assert_close(every(x), model.network.shared(state["params"], x))
-    torch.testing.assert_close(every.scale, model.likelihood.scale(state["noise"]))
+    torch.testing.assert_close(every.scale, model.likelihood.constrain(state["points"]))
     some = method.draw(model, state, 2, gen(5))
     for f, scale in zip(some(x), some.scale, strict=True):
         twin = [s for s in range(4) if torch.allclose(every(x)[s], f, atol=1e-6)]
@@ -105,16 +105,6 @@ def test_a_draw_does_not_follow_later_training(model):
     assert torch.equal(draw(x), before)
 
 
-@dataclass(frozen=True)
-class KnownNoise(Gaussian):
-    """A sigma that is not learned."""
-
-    known: float = 0.5
-
-    def scale(self, raw):
-        return self.known + 0 * raw
-
-
 def test_conjugate_linear_regression():
     """Against the exact posterior of Bayesian linear regression with known noise.
 
@@ -126,8 +116,10 @@ def test_conjugate_linear_regression():
     members, sigma = 600, 0.5
     x = torch.randn(12, 2, generator=gen(1))
     y = x @ torch.tensor([[1.0], [-0.5]]) + 0.3 + sigma * torch.randn(12, 1, generator=gen(2))
-    model = BayesianModel(StackedNetwork(nn.Sequential(nn.Linear(2, 1))), KnownNoise(), FanInNormal(1.0, 2.0), 1)
-    method = Ensemble(members=members, learning_rate=0.05, output_bias_scale=2.0)
+    model = BayesianModel(
+        StackedNetwork(nn.Sequential(nn.Linear(2, 1))), Gaussian(fixed=sigma), FanInNormal(1.0, 2.0), 1
+    )
+    method = Ensemble(members=members, learning_rate=0.05)
     state = method.init(model, gen())
     fit(method, state, Target(model, x, y), gen(), steps=800)
     design = torch.cat([x, torch.ones(12, 1)], 1).double()

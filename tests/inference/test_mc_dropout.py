@@ -68,7 +68,7 @@ def test_training_with_rate_zero_minimises_the_plain_potential(model):
         state = method.init(model, gen())
         report = fit(method, state, target, gen(seed), steps=60)
         ends.append(state["params"])
-        value = float(target.potential(state["params"], state["noise"]).mean() / 40)
+        value = float(target.potential(state["params"], state["points"]).mean() / 40)
         assert value == pytest.approx(report.potential, abs=0.05)
     assert torch.equal(*ends)
 
@@ -103,9 +103,6 @@ def test_one_function_for_each_particle():
 def test_what_cannot_be_dropped_from_is_refused(model):
     odd = BayesianModel(StackedNetwork(nn.Linear(2, 2)), Gaussian(), FanInNormal(), 2)
     with pytest.raises(UserError, match="plain stack"):
-        MCDropout().init(odd, gen())
+        MCDropout().check(odd)
     with pytest.raises(UserError, match="draw size 0"):
         MCDropout().draw(model, MCDropout().init(model, gen()), 0, gen())
-    own = Target(model, torch.zeros(1, 5, IN), torch.zeros(1, 5, OUT))
-    with pytest.raises(UserError, match="shared data"):
-        MCDropout().start(MCDropout().init(model, gen()), own, 5)

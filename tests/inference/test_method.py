@@ -19,7 +19,7 @@ from dynapilco.inference import (
     make_method,
     mlp,
 )
-from dynapilco.inference.method import CHECK_EVERY
+from dynapilco.inference.fitting import CHECK_EVERY
 
 
 def gen(seed=0):
@@ -47,7 +47,7 @@ def test_names_and_options():
     ("name", "kwargs", "words"),
     [
         ("ensembel", None, "unknown inference method 'ensembel': did you mean ensemble"),
-        ("ensemble", {"member": 3}, "'ensemble' has no option 'member': valid options are members, learning_rate"),
+        ("ensemble", {"member": 3}, "'ensemble' has no option 'member': valid options are members, batch_size"),
         ("ensemble", {"members": 0}, "members=0"),
         ("ensemble", {"cold_steps": 0}, "cold_steps=0"),
         ("ensemble", {"learning_rate": 0.0}, "learning_rate=0.0"),
@@ -55,7 +55,8 @@ def test_names_and_options():
         ("mc_dropout", {"rate": 1.0}, "rate=1.0"),
         ("mc_dropout", {"rate": -0.1}, "rate=-0.1"),
         ("mc_dropout", {"warm_steps": 0}, "warm_steps=0"),
-        ("mc_dropout", {"members": 3}, "no option 'members'"),
+        ("mc_dropout", {"batch_size": 0}, "batch_size=0"),
+        ("mc_dropout", {"temperature": 0.0}, "temperature=0.0"),
     ],
 )
 def test_unknown_names_and_bad_options(name, kwargs, words):
@@ -105,11 +106,11 @@ def test_bad_numbers_at_runtime_go_back_to_the_last_good_state(model, target, at
     class Breaking(Target):
         calls = 0
 
-        def potential(self, *arguments, **keywords):
+        def batch(self, index=None):
             Breaking.calls += 1
             if Breaking.calls == at:
-                self.y = self.y * math.inf
-            return super().potential(*arguments, **keywords)
+                self.all.y.mul_(math.inf)
+            return super().batch(index)
 
     method, good = Ensemble(members=2), {}
     state = method.init(model, gen())
@@ -118,12 +119,12 @@ def test_bad_numbers_at_runtime_go_back_to_the_last_good_state(model, target, at
     def keep(done, *_):
         good[done] = {name: t.detach().clone() for name, t in state.items()}
 
-    report = fit(method, state, Breaking(model, target.x, target.y), gen(), steps=150, callback=keep)
+    report = fit(method, state, Breaking(model, target.all.x, target.all.y.clone()), gen(), steps=150, callback=keep)
     last = (at - 1) // CHECK_EVERY * CHECK_EVERY
     assert report.diverged
     assert report.steps == last + CHECK_EVERY
     assert list(good) == list(range(0, last + 1, CHECK_EVERY))
-    assert all(torch.equal(state[name], good[last][name]) for name in state)
+    assert all(torch.equal(state[name], good[last][name]) for name in good[last])
     again = fit(method, state, target, gen(), steps=5)  # and it can be fitted again
     assert not again.diverged
     assert math.isfinite(again.potential)

@@ -150,7 +150,7 @@ def test_each_particle_keeps_its_function():
     stack = functions.stack
     permuted = replace(
         functions,
-        scale=functions.scale[order],
+        noise=functions.scale[order],
         stack=replace(
             stack, weights=tuple(w[order] for w in stack.weights), biases=tuple(b[order] for b in stack.biases)
         ),
@@ -203,7 +203,7 @@ def test_sensor_noise_reaches_the_policy_only():
 def test_noise_has_the_scale_of_each_function():
     draw = fitted(members=3).draw(3, gen(3))
     draw = replace(
-        draw, functions=replace(draw.functions, scale=torch.tensor([[0.1, 1, 2, 3], [4, 5, 6, 7], [0, 0, 0, 1.0]]))
+        draw, functions=replace(draw.functions, noise=torch.tensor([[0.1, 1, 2, 3], [4, 5, 6, 7], [0, 0, 0, 1.0]]))
     )
     noise = sample_noise(TASK, draw, 20, 2, 500, gen())
     assert noise.process.shape == (20, 2, 3, 500, 4)

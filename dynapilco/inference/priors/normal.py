@@ -1,0 +1,101 @@
+"""Normal priors: one scale for all weights, or scaled by fan-in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dynapilco.core.errors import UserError
+from dynapilco.inference.layout import ParameterLayout
+from dynapilco.inference.priors.base import Prior, register_prior
+
+
+class _ZeroMeanNormal(Prior):
+    """N(0, diag(std^2)), std given by the subclass."""
+
+    gaussian: ClassVar[bool] = True
+
+    def log_prob(self, params: Tensor, layout: ParameterLayout) -> Tensor:
+        """-1/2 sum (theta/std)^2 - sum log std - n/2 log 2 pi."""
+        std, constant = _cached(self, layout, params.device, params.dtype)
+        return -0.5 * (params / std).square().sum(-1) - constant
+
+    def sample(self, layout: ParameterLayout, size: int, generator: torch.Generator) -> Tensor:
+        """Draw (size, n) parameter vectors."""
+        std = self.std(layout).to(generator.device)
+        return std * torch.randn(size, layout.total, generator=generator, device=generator.device)
+
+
+@lru_cache(maxsize=64)
+def _cached(prior: Prior, layout: ParameterLayout, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, float]:
+    std = prior.std(layout).to(device, dtype)
+    return std, float(std.double().log().sum()) + 0.5 * layout.total * math.log(2 * math.pi)
+
+
+def _check_scales(prior: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not 0 < getattr(prior, name) < math.inf:
+            raise UserError(f"{name}={getattr(prior, name)!r}: a prior scale must be finite and above 0")
+
+
+@register_prior("normal")
+@dataclass(frozen=True)
+class NormalPrior(_ZeroMeanNormal):
+    """Every weight and bias ~ N(0, scale^2).
+
+    Attributes
+    ----------
+    scale : float
+        Above 0.
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_scales(self, ("scale",))
+
+    def std(self, layout: ParameterLayout) -> Tensor:
+        """``scale`` everywhere, (n,)."""
+        return torch.full((layout.total,), self.scale)
+
+
+@register_prior("fan_in_normal", "fan_in")
+@dataclass(frozen=True)
+class FanInNormal(_ZeroMeanNormal):
+    """Independent normals: weights N(0, s^2 / fan_in), biases N(0, s^2).
+
+    s is ``hidden_scale``, and ``output_scale`` for the last layer. An output scale of 2 says that the function moves
+    over about two standard deviations of the (standardised) targets before data are seen.
+
+    Attributes
+    ----------
+    hidden_scale, output_scale : float
+        Dimensionless, above 0.
+    output_bias_scale : float or None
+        s of the last layer's biases: small where targets are standardised. None takes ``output_scale``.
+    """
+
+    hidden_scale: float = 1.0
+    output_scale: float = 2.0
+    output_bias_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        own = () if self.output_bias_scale is None else ("output_bias_scale",)
+        _check_scales(self, ("hidden_scale", "output_scale", *own))
+
+    def std(self, layout: ParameterLayout) -> Tensor:
+        """Prior standard deviation of each parameter, shape (n,)."""
+        last = layout.names[-1].rpartition(".")[0]
+        pieces = []
+        for name, shape in zip(layout.names, layout.shapes, strict=True):
+            scale = self.output_scale if name.rpartition(".")[0] == last else self.hidden_scale
+            if name == f"{last}.bias" and self.output_bias_scale is not None:
+                scale = self.output_bias_scale
+            fan_in = shape[1:].numel() if len(shape) > 1 else 1
+            pieces.append(torch.full((shape.numel(),), scale / fan_in**0.5))
+        return torch.cat(pieces)
