@@ -17,8 +17,11 @@ from dynapilco.inference.method import (
 )
 from dynapilco.inference.methods.ensemble import Ensemble
 from dynapilco.inference.methods.mc_dropout import MCDropout
+from dynapilco.inference.module import BayesianModule
 from dynapilco.inference.network import StackedNetwork, mlp
+from dynapilco.inference.predictive import ClassPredictive, Predictive
 from dynapilco.inference.priors import PRIORS, FanInNormal, NormalPrior, Prior, make_prior, register_prior
+from dynapilco.inference.resumable import DivergenceError
 from dynapilco.inference.stack import DenseStack
 from dynapilco.inference.target import Batch, BayesianModel, Target
 
@@ -28,9 +31,12 @@ __all__ = [
     "PRIORS",
     "Batch",
     "BayesianModel",
+    "BayesianModule",
+    "ClassPredictive",
     "Clock",
     "DenseDraw",
     "DenseStack",
+    "DivergenceError",
     "Draw",
     "Ensemble",
     "FanInNormal",
@@ -45,6 +51,7 @@ __all__ = [
     "ModuleDraw",
     "NormalPrior",
     "ParameterLayout",
+    "Predictive",
     "Prior",
     "StackedNetwork",
     "State",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ CHECK_EVERY = 50
 
 ABSURD = 1e6
 """Rise of the potential, in nats a row, that no optimiser or sampler makes unless it diverged."""
+
+NUMBERS = ("seed", "done", "steps", "potential", "began", "diverged")
 
 Callback = Callable[[int, int, Metrics], None]
 
@@ -61,12 +64,17 @@ class Fit:
         self, method: InferenceMethod, state: State, target: Target, generator: torch.Generator, steps: int
     ) -> None:
         method.check(target.model)
-        self.method, self.state, self.target, self.generator, self.steps = method, state, target, generator, steps
-        self.done, self.potential, self.began, self.diverged = 0, math.nan, math.inf, False
+        self._set(method, state, target, generator, steps)
         self.seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        self._order: tuple[int, Tensor] | None = None
         method.begin(state, target, generator)
         self._good = _copy(state)
+
+    def _set(
+        self, method: InferenceMethod, state: State, target: Target, generator: torch.Generator, steps: int
+    ) -> None:
+        self.method, self.state, self.target, self.generator, self.steps = method, state, target, generator, steps
+        self.done, self.potential, self.began, self.diverged = 0, math.nan, math.inf, False
+        self._order: tuple[int, Tensor] | None = None
 
     @property
     def finished(self) -> bool:
@@ -85,6 +93,36 @@ class Fit:
             self.done += 1
             if self.done % CHECK_EVERY == 0 or self.done == self.steps:
                 self._check(values, callback)
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and numbers from which :meth:`restored` goes on exactly here."""
+        tensors = {f"state/{name}": tensor for name, tensor in self.state.items()}
+        tensors |= {f"good/{name}": tensor for name, tensor in self._good.items()}
+        tensors["generator"] = self.generator.get_state()
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        return tensors, numbers
+
+    @classmethod
+    def restored(
+        cls,
+        method: InferenceMethod,
+        state: State,
+        target: Target,
+        generator: torch.Generator,
+        tensors: Mapping[str, Tensor],
+        numbers: Mapping[str, Any],
+    ) -> Fit:
+        """The fit that a snapshot describes; ``state`` and ``generator`` are brought to where they were."""
+        run = cls.__new__(cls)
+        run._set(method, state, target, generator, numbers["steps"])
+        for name in NUMBERS:
+            setattr(run, name, numbers[name])
+        device = target.all.y.device
+        state.clear()
+        state.update({n.removeprefix("state/"): t.to(device) for n, t in tensors.items() if n.startswith("state/")})
+        run._good = {n.removeprefix("good/"): t.to(device) for n, t in tensors.items() if n.startswith("good/")}
+        generator.set_state(tensors["generator"].cpu())
+        return run
 
     def report(self) -> FitReport:
         """What was done so far."""

@@ -33,13 +33,22 @@ class LossMethod(InferenceMethod):
         super().__post_init__()
         require_positive(self, "learning_rate")
 
+    @property
+    def trainable_names(self) -> tuple[str, ...]:
+        """Names of the tensors of the state that the loss is descended in."""
+        return self.trainable
+
+    def loss_needs(self) -> list[str]:
+        """Options that need the whole data set, and so cannot serve a user's own optimiser."""
+        return []
+
     @abstractmethod
     def loss(self, state: State, batch: Batch, generator: torch.Generator) -> Tensor:
         """U as this method estimates it, (S,), nats over all N rows; differentiable in the trainable tensors."""
 
     def begin(self, state: State, target: Target, generator: torch.Generator) -> None:
         """Zero Adam's moments."""
-        adam_begin(state, self.trainable)
+        adam_begin(state, self.trainable_names)
 
     def step(self, state: State, batch: Batch, clock: Clock, generator: torch.Generator) -> Tensor:
         """One update of all members by Adam on loss / N."""
@@ -50,7 +59,7 @@ class LossMethod(InferenceMethod):
 
     def gradients(self, state: State, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (S,) and the gradients of loss / N by name; a member's gradient is of its own loss alone."""
-        leaves = {name: state[name].detach().requires_grad_(True) for name in self.trainable}
+        leaves = {name: state[name].detach().requires_grad_(True) for name in self.trainable_names}
         with torch.enable_grad():
             values = self.loss({**state, **leaves}, batch, generator)
             total = (values / batch.rows_of(values.shape[0])).sum()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dynapilco.core.errors import UserError
+from dynapilco.inference import fused
 from dynapilco.inference.layout import ParameterLayout
 from dynapilco.inference.modules import reinitialised, skeleton_of, split_names
 from dynapilco.inference.stack import DenseStack
@@ -102,6 +103,7 @@ class StackedNetwork:
         self.dense_plan = _plan_dense(self.module) if engine in ("auto", "dense") else None
         if engine == "dense" and self.dense_plan is None:
             raise UserError(f"engine='dense' needs a stack of Linear layers with one activation, got {module}")
+        self.widths, self.activation = self._dense_widths()
         self.engine = _choose(engine, self.module, self.dense_plan is not None)
 
     def assemble(self, params: Tensor, excluded: Tensor) -> Tensor:
@@ -120,8 +122,17 @@ class StackedNetwork:
         biases = tuple(named[f"{layer}.bias"] for layer in layers)
         return DenseStack(weights, biases, masks or (None,) * (len(layers) - 1), activation)
 
+    def masked(self, flat: Tensor, x: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
+        """Evaluate (S, n_full) on own or shared x under masks (S, B, width), one per hidden layer -> (S, B, out)."""
+        if self.widths and fused.supports(flat, x, *masks, activation=self.activation):
+            return fused.dense_apply(flat, x, self.widths, self.activation, masks)
+        x = x if x.dim() == 3 else x.expand(flat.shape[0], *x.shape)
+        return self.dense(flat, masks)(x)
+
     def each(self, flat: Tensor, x: Tensor) -> Tensor:
         """Evaluate full parameters (S, n_full) on their own inputs x (S, B, *in) -> (S, B, *out)."""
+        if self.widths and x.dim() == 3 and fused.supports(flat, x, activation=self.activation):
+            return fused.dense_apply(flat, x, self.widths, self.activation)
         if self.dense_plan is not None:
             return self.dense(flat)(x)
         named = self.full.split(flat)
@@ -131,9 +142,22 @@ class StackedNetwork:
 
     def shared(self, flat: Tensor, x: Tensor) -> Tensor:
         """Evaluate full parameters (S, n_full) on one batch x (B, *in) -> (S, B, *out)."""
+        if self.widths and x.dim() == 2 and fused.supports(flat, x, activation=self.activation):
+            return fused.dense_apply(flat, x, self.widths, self.activation)
         if self.engine == "vmap":
             return torch.vmap(self.call, in_dims=(0, None))(self.full.split(flat), x)
         return self.each(flat, x.expand(flat.shape[0], *x.shape))
+
+    def _dense_widths(self) -> tuple[tuple[int, ...], str]:
+        """Layer widths (in, *out) and activation for the compiled kernel, which reads the flat vector in place."""
+        if self.dense_plan is None:
+            return (), ""
+        layers, activation = self.dense_plan
+        if self.full.names != tuple(f"{layer}.{part}" for layer in layers for part in ("weight", "bias")):
+            return (), ""
+        shapes = dict(zip(self.full.names, self.full.shapes, strict=True))
+        outs = [shapes[f"{layer}.weight"] for layer in layers]
+        return (outs[0][1], *(shape[0] for shape in outs)), activation
 
     def call(self, named: dict[str, Tensor], x: Tensor) -> Tensor:
         """Evaluate one set of named parameters; a tied weight is one tensor wherever it occurs."""

@@ -58,10 +58,6 @@ class DenseStack:
                 x = x if mask is None else x * mask
         return x
 
-    def with_masks(self, masks: tuple[Tensor | None, ...]) -> DenseStack:
-        """The same layers under other masks."""
-        return replace(self, masks=masks)
-
     def fold_input(self, scale: Tensor, shift: Tensor) -> DenseStack:
         """The same functions of z where the old input is ``scale * z + shift`` (both (in,))."""
         w, b = self.weights[0], self.biases[0]

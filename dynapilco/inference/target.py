@@ -234,6 +234,8 @@ class Target:
         Row weights (N,) or (R, N); rows of weight 0 do not count towards N.
     temperature : float
         T above 0; 1 is the Bayes posterior.
+    rows : int, optional
+        N, where these rows are a batch of a data set of N rows; by default the number of rows given.
 
     Raises
     ------
@@ -248,18 +250,16 @@ class Target:
         y: Tensor,
         weights: Tensor | None = None,
         temperature: float = 1.0,
+        rows: int | None = None,
     ) -> None:
         y = model.likelihood.prepare(y, model.outputs)
         _check_data(x, y, weights, temperature)
         self.model, self.temperature = model, temperature
-        rows = y.shape[y.dim() - 2]
-        size = torch.tensor(float(rows), device=y.device) if weights is None else weights.sum(-1)
-        self.all = Batch(model, x, y, 1.0, weights, temperature, size.to(x.dtype if x.is_floating_point() else y.dtype))
-
-    @property
-    def rows(self) -> int:
-        """Number of rows held (of each data set)."""
-        return self.all.rows
+        held = y.shape[y.dim() - 2]
+        self.rows = held if rows is None else rows
+        dtype = model.network.own_parameters().dtype
+        size = torch.tensor(float(self.rows), device=y.device) if weights is None else weights.sum(-1)
+        self.all = Batch(model, x, y, self.rows / held, weights, temperature, size.to(dtype))
 
     @property
     def sets(self) -> int:

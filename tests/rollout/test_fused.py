@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dynapilco.core import build
 from dynapilco.inference.stack import DenseStack
-from dynapilco.rollout.fused import build, engine
+from dynapilco.rollout.fused import engine
 
 try:
     build.find_compiler()
@@ -416,7 +417,7 @@ def test_other_failures_leave_a_reason(tmp_path, monkeypatch):
     broken.write_text("#!/bin/sh\necho cannot compile this >&2\nexit 1\n")
     broken.chmod(0o755)
     garbage = tmp_path / "garbage"
-    garbage.write_text('#!/bin/sh\nfor last; do :; done\necho no library > "$last"\n')
+    garbage.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\nfor last; do :; done\necho no library > "$last"\n')
     garbage.chmod(0o755)
     try:
         for command, said in ((broken, "cannot compile this"), (garbage, ""), ("/none/g++", "not found")):
@@ -433,8 +434,8 @@ def test_other_failures_leave_a_reason(tmp_path, monkeypatch):
 @needs_kernel
 def test_fresh_cache_builds_once_in_several_processes(tmp_path):
     code = (
-        "from dynapilco.rollout.fused import build; "
-        "build.FLAGS = ('-O0', '-std=c++17', '-shared', '-fPIC'); print(build.build())"  # quick to compile
+        "from dynapilco.core import build as core; from dynapilco.rollout.fused import build; "
+        "core.FLAGS = ('-O0', '-std=c++17', '-shared', '-fPIC'); print(build.build())"  # quick to compile
     )
     env = {**os.environ, "DYNAPILCO_CACHE_DIR": str(tmp_path / "fresh")}
     runs = [

@@ -68,6 +68,10 @@ class Ensemble(LossMethod):
             return f"target_noise=True needs the Gaussian likelihood, got {type(model.likelihood).__name__}"
         return None
 
+    def loss_needs(self) -> list[str]:
+        """Bootstrap weights and target noise belong to the rows of a whole data set."""
+        return [f"kind={self.kind!r}"] * (self.kind == "bootstrap") + ["target_noise=True"] * self.target_noise
+
     def natural_draws(self, particles: int) -> int:
         """Every member once."""
         return min(self.members, particles)

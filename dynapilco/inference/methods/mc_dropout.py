@@ -55,10 +55,9 @@ class MCDropout(LossMethod):
         """U with a fresh mask for each row, (S,)."""
         params, points = state["params"], state["points"]
         members = params.shape[0]
-        stack = batch.model.network.dense(batch.model.full(params, points))
-        x = batch.inputs_of(members)
-        x = x if x.dim() == 3 else x.expand(members, *x.shape)
-        f = stack.with_masks(self._masks(stack.biases, (members, batch.rows), generator))(x)
+        network, flat = batch.model.network, batch.model.full(params, points)
+        masks = self._masks(network.dense(flat).biases, (members, batch.rows), generator)
+        f = network.masked(flat, batch.inputs_of(members), masks)
         return -(batch.log_likelihood(f, points) + batch.log_prior(params, points)) / self.temperature
 
     def draw(self, model: BayesianModel, state: State, size: int, generator: torch.Generator) -> Draw:
@@ -71,7 +70,7 @@ class MCDropout(LossMethod):
 
     def _masks(
         self, biases: tuple[Tensor, ...], lead: tuple[int, ...], generator: torch.Generator
-    ) -> tuple[Tensor | None, ...]:
+    ) -> tuple[Tensor, ...]:
         keep = 1.0 - self.rate
         return tuple(
             (torch.rand(*lead, b.shape[-1], generator=generator, device=b.device) < keep).to(b.dtype) / keep

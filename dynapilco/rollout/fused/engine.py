@@ -9,7 +9,6 @@ says why.
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynapilco.core.errors import UserError
+from dynapilco.core.build import check_choice
 from dynapilco.inference.stack import DenseStack
 from dynapilco.rollout.damping import Damping, damp
 from dynapilco.rollout.fused.build import BuildError, build
@@ -85,20 +84,6 @@ class _Call(ctypes.Structure):
 def available() -> bool:
     """Whether the compiled kernel is there and passed its check; the first call compiles it."""
     return unavailable_reason() is None
-
-
-def check_choice() -> str:
-    """The engine that the environment variable ``DYNAPILCO_ENGINE`` asks for.
-
-    Raises
-    ------
-    UserError
-        For anything but ``auto`` and ``torch``.
-    """
-    choice = os.environ.get("DYNAPILCO_ENGINE") or "auto"
-    if choice not in ("auto", "torch"):
-        raise UserError(f"DYNAPILCO_ENGINE={choice!r}: expected 'auto' (the compiled kernel where it works) or 'torch'")
-    return choice
 
 
 def unavailable_reason() -> str | None:

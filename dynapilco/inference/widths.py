@@ -1,0 +1,25 @@
+"""How many target columns a network serves, read off its last layer."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from dynapilco.core.errors import UserError
+from dynapilco.inference.likelihoods import Likelihood
+
+
+def guess_outputs(net: nn.Module, likelihood: Likelihood) -> int:
+    """Target columns of ``net`` under ``likelihood``, from the width of its last layer.
+
+    Raises
+    ------
+    UserError
+        Where no layer tells, or where the width does not suit the likelihood.
+    """
+    for module in reversed(list(net.modules())):
+        width = getattr(module, "out_features", None) or getattr(module, "out_channels", None)
+        if isinstance(width, int):
+            return likelihood.target_columns(width)
+    raise UserError(
+        f"outputs: the layers of {type(net).__name__} do not tell how many target columns it serves; give outputs=..."
+    )
