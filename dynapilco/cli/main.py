@@ -33,6 +33,8 @@ examples:
   dynapilco train --env-id dynapilco/CartPoleSwingUp-v0 --inference ensemble --seed 1
   dynapilco train --inference mc_dropout --search.steps 300 --dynamics.hidden 64 64
   dynapilco evaluate runs/NAME --episodes 50
+
+Inference methods of your own: DYNAPILCO_PLUGINS=my_module dynapilco list
 """
 
 
@@ -63,7 +65,9 @@ def _run_command(command: str, words: list[str]) -> int:
     try:
         if command not in COMMANDS:
             raise unknown_name("command", command, COMMANDS)
-        return import_module(f"dynapilco.cli.{command}").run(words)
+        module = import_module(f"dynapilco.cli.{command}")
+        import_module("dynapilco.cli.plugins").load_plugins()
+        return module.run(words)
     except UserError as error:
         print("dynapilco: error:", " ".join(str(error).split()), file=sys.stderr)
         return EXIT_USER_ERROR

@@ -13,6 +13,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
+from functools import partial
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import docstring_parser
@@ -139,6 +140,8 @@ def with_defaults(instance: Any, skip: Iterable[str] = (), note: str = "") -> ty
         if is_dataclass(value) and not isinstance(value, type):
             sub = with_defaults(value)
             specs.append((f.name, sub, field(default_factory=sub)))
+        elif isinstance(value, Mapping):  # given in a file; the command line has no form for it
+            specs.append((f.name, tyro.conf.Suppress[hints[f.name]], field(default_factory=partial(dict, value))))
         else:
             text = helps.get(f.name) or note or summary_line(cls)
             specs.append((f.name, Annotated[hints[f.name], tyro.conf.arg(help=text)], field(default=value)))
@@ -148,12 +151,18 @@ def with_defaults(instance: Any, skip: Iterable[str] = (), note: str = "") -> ty
 
 
 def field_helps(cls: type) -> dict[str, str]:
-    """Sentences about fields: from the strings below them, or from the docstring's section of attributes."""
+    """Sentences about fields: from the strings below them, or from the docstring's section of attributes.
+
+    A field that a class inherits may be explained by the class that it comes from.
+    """
     helps: dict[str, str] = {}
-    for part in docstring_parser.parse_from_object(cls).params:
-        text = " ".join((part.description or "").split())
-        for name in part.arg_name.split(","):  # numpydoc allows several names in a line
-            helps.setdefault(name.strip(), text)
+    for owner in cls.__mro__:
+        if not is_dataclass(owner):
+            continue
+        for part in docstring_parser.parse_from_object(owner).params:
+            text = " ".join((part.description or "").split())
+            for name in part.arg_name.split(","):  # numpydoc allows several names in a line
+                helps.setdefault(name.strip(), text)
     return helps
 
 
