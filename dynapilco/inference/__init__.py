@@ -19,6 +19,7 @@ from dynapilco.inference.methods.ensemble import Ensemble
 from dynapilco.inference.methods.mc_dropout import MCDropout
 from dynapilco.inference.module import BayesianModule
 from dynapilco.inference.network import StackedNetwork, mlp
+from dynapilco.inference.posteriors import POSTERIORS, Posterior, register_posterior
 from dynapilco.inference.predictive import ClassPredictive, Predictive
 from dynapilco.inference.priors import PRIORS, FanInNormal, NormalPrior, Prior, make_prior, register_prior
 from dynapilco.inference.resumable import DivergenceError
@@ -28,6 +29,7 @@ from dynapilco.inference.target import Batch, BayesianModel, Target
 __all__ = [
     "LIKELIHOODS",
     "METHODS",
+    "POSTERIORS",
     "PRIORS",
     "Batch",
     "BayesianModel",
@@ -51,6 +53,7 @@ __all__ = [
     "ModuleDraw",
     "NormalPrior",
     "ParameterLayout",
+    "Posterior",
     "Predictive",
     "Prior",
     "StackedNetwork",
@@ -64,5 +67,6 @@ __all__ = [
     "mlp",
     "register_inference",
     "register_likelihood",
+    "register_posterior",
     "register_prior",
 ]

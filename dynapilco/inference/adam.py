@@ -48,13 +48,25 @@ def adam_step(
     factors : mapping, optional
         For a name: factors on its rate, broadcast over its last axis.
     """
-    for name, gradient in gradients.items():
-        value = state[name].detach()
-        before = value.clone() if factors is not None and name in factors else None
-        adam(
-            [value], [gradient.contiguous()], [state[f"adam_first_{name}"]], [state[f"adam_second_{name}"]], [],
-            [state[f"adam_count_{name}"]], fused=value.device.type in ("cpu", "cuda") and value.is_floating_point(),
-            amsgrad=False, beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
-        )  # fmt: skip
-        if before is not None and factors is not None:
-            value.add_((value - before) * (factors[name] - 1))
+    own = {} if factors is None else factors
+    plain = [name for name in gradients if name not in own]
+    if plain:
+        _update(state, plain, [gradients[name] for name in plain], rate, betas)
+    for name in gradients:
+        if name in own and gradients[name].numel():
+            before = state[name].detach().clone()
+            _update(state, [name], [gradients[name]], rate, betas)
+            state[name].detach().add_((state[name].detach() - before) * (own[name] - 1))
+
+
+def _update(
+    state: dict[str, Tensor], names: list[str], gradients: list[Tensor], rate: float, betas: tuple[float, float]
+) -> None:
+    values = [state[name].detach() for name in names]
+    adam(
+        values, [gradient.contiguous() for gradient in gradients],
+        [state[f"adam_first_{name}"] for name in names], [state[f"adam_second_{name}"] for name in names], [],
+        [state[f"adam_count_{name}"] for name in names],
+        fused=all(v.device.type in ("cpu", "cuda") and v.is_floating_point() for v in values),
+        amsgrad=False, beta1=betas[0], beta2=betas[1], lr=rate, weight_decay=0.0, eps=1e-8, maximize=False,
+    )  # fmt: skip

@@ -59,10 +59,11 @@ class LossMethod(InferenceMethod):
 
     def gradients(self, state: State, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (S,) and the gradients of loss / N by name; a member's gradient is of its own loss alone."""
-        leaves = {name: state[name].detach().requires_grad_(True) for name in self.trainable_names}
+        names = [name for name in self.trainable_names if state[name].numel()]
+        leaves = {name: state[name].detach().requires_grad_(True) for name in names}
         with torch.enable_grad():
             values = self.loss({**state, **leaves}, batch, generator)
-            total = (values / batch.rows_of(values.shape[0])).sum()
-            grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+            scale = batch.rows_of(values.shape[0]).reciprocal()
+            grads = torch.autograd.grad(values, list(leaves.values()), scale, allow_unused=True)
         named = zip(leaves, grads, strict=True)
         return values.detach(), {name: grad for name, grad in named if grad is not None}

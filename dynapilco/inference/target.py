@@ -158,6 +158,10 @@ class Batch:
             Each member's own row weights, (S, B), beside those of the data.
         """
         _, own, data_weights, _ = self._for(f.shape[0])
+        if data_weights is None and weights is None:
+            raw = self.model.split_points(points)[0]
+            total = self.model.likelihood.total_log_prob(raw, columns(f), own if y is None else y)
+            return total if self.factor == 1.0 else total * self.factor
         rows = self.row_log_likelihood(f, points, own if y is None else y)
         for factor in (data_weights, weights):
             rows = rows if factor is None else rows * factor
@@ -183,8 +187,9 @@ class Batch:
     def log_prior(self, params: Tensor, points: Tensor, shift: Tensor | None = None) -> Tensor:
         """Log p(params - shift) plus the weak prior on noise parameters, (S,)."""
         centred = params if shift is None else params - shift
-        noise = self.model.likelihood.log_prior(self.model.split_points(points)[0])
-        return self.model.prior.log_prob(centred, self.model.network.layout) + noise
+        weights = self.model.prior.log_prob(centred, self.model.network.layout)
+        raw = self.model.split_points(points)[0]
+        return weights + self.model.likelihood.log_prior(raw) if raw.shape[-1] else weights
 
     def potential(self, params: Tensor, points: Tensor, shift: Tensor | None = None) -> Tensor:
         """U = -(N/B) sum log p(y | x, theta) / T - log p(theta - shift) / T, shape (S,).
@@ -199,7 +204,7 @@ class Batch:
             Anchors (S, n): the prior is centred there.
         """
         fit = self.log_likelihood(self.outputs(params, points), points)
-        return -(fit + self.log_prior(params, points, shift)) / self.temperature
+        return (fit + self.log_prior(params, points, shift)) * (-1 / self.temperature)
 
     def _for(self, members: int) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         """x, y, weights and N as ``members`` members see them; repeated once where several share a data set."""
@@ -260,6 +265,11 @@ class Target:
         dtype = model.network.own_parameters().dtype
         size = torch.tensor(float(self.rows), device=y.device) if weights is None else weights.sum(-1)
         self.all = Batch(model, x, y, self.rows / held, weights, temperature, size.to(dtype))
+
+    @property
+    def whole(self) -> bool:
+        """Whether all N rows are here, and not a batch that stands for them."""
+        return self.rows == self.all.rows
 
     @property
     def sets(self) -> int:

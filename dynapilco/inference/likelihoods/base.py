@@ -12,6 +12,8 @@ from torch.distributions import Distribution
 
 from dynapilco.core.errors import UserError
 from dynapilco.core.registry import Registry
+from dynapilco.inference.likelihoods.checks import check_shapes
+from dynapilco.inference.likelihoods.feedback import build, refuse_options, require_class, split_spec
 
 L = TypeVar("L", bound=type)
 
@@ -39,6 +41,10 @@ class Likelihood(ABC):
     def target_columns(self, width: int) -> int:
         """Target columns that a network of output width ``width`` serves; raises ``UserError`` where it fits none."""
         return width
+
+    def for_network(self, width: int) -> Likelihood:
+        """The same likelihood, with options that follow from the network's output width filled in."""
+        return self
 
     @abstractmethod
     def init(self, members: int, outputs: int) -> Tensor:
@@ -84,6 +90,10 @@ class Likelihood(ABC):
         """
         return self.distribution(self.constrain(raw), f).log_prob(y).sum(-1)
 
+    def total_log_prob(self, raw: Tensor, f: Tensor, y: Tensor) -> Tensor:
+        """Sum of ``log_prob`` over all rows, (S,); subclasses may have a cheaper way."""
+        return self.log_prob(raw, f, y).sum(-1)
+
     def log_prior(self, raw: Tensor) -> Tensor:
         """Log density, (S,), of a weak prior on the raw noise parameters: it keeps samplers proper."""
         return raw.new_zeros(raw.shape[0])
@@ -119,25 +129,51 @@ class Likelihood(ABC):
 def register_likelihood(name: str, *aliases: str) -> Callable[[L], L]:
     """Class decorator: reach a likelihood (a frozen dataclass) as ``likelihood="name"``.
 
+    The class is tried on a tiny example at once, if it can be made without arguments.
+
     Raises
     ------
     UserError
-        Where the class misses something that a likelihood needs, naming it.
+        Where the class misses something that a likelihood needs, where a function has another signature, returns
+        another shape than it should, or where ``log_prob`` and ``distribution`` disagree.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> from dynapilco.inference import Likelihood, register_likelihood
+    >>> @register_likelihood("laplace_noise")
+    ... @dataclass(frozen=True)
+    ... class LaplaceNoise(Likelihood):
+    ...     def init(self, members, outputs):
+    ...         return torch.zeros(members, outputs)
+    ...
+    ...     def constrain(self, raw):
+    ...         return raw.exp()
+    ...
+    ...     def distribution(self, noise, f):
+    ...         return torch.distributions.Laplace(f, noise.unsqueeze(-2))
     """
 
     def add(cls: L) -> L:
-        if not (isinstance(cls, type) and issubclass(cls, Likelihood)):
-            raise UserError(f"register_likelihood({name!r}): {cls!r} is not a subclass of Likelihood")
-        missing = sorted(getattr(cls, "__abstractmethods__", ()))
-        if missing:
-            raise UserError(f"register_likelihood({name!r}): {cls.__name__} does not define {', '.join(missing)}")
+        where = f"register_likelihood({name!r})"
+        require_class(where, cls, Likelihood)
+        check_shapes(where, cls)
         return LIKELIHOODS.register(name, *aliases)(cls)  # pyright: ignore[reportReturnType]
 
     return add
 
 
-def make_likelihood(spec: str | Likelihood, **kwargs: Any) -> Likelihood:
-    """A likelihood from its name (and options) or from itself."""
+def make_likelihood(spec: str | Likelihood | tuple[str, Any], **kwargs: Any) -> Likelihood:
+    """A likelihood from its name and options, from a pair (name, options), or from itself.
+
+    Raises
+    ------
+    UserError
+        For unknown names and options, listing the valid ones, and for options beside an object.
+    """
     if isinstance(spec, Likelihood):
+        refuse_options("likelihood", spec, kwargs)
         return spec
-    return LIKELIHOODS[spec](**kwargs)
+    name, options = split_spec(spec)
+    return build(LIKELIHOODS, name, {**options, **kwargs})

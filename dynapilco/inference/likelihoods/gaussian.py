@@ -67,6 +67,13 @@ class Gaussian(Likelihood):
         per_output = -0.5 * z.square() - sigma.log()
         return per_output.sum(-1) - 0.5 * math.log(2 * math.pi) * f.shape[-1]
 
+    def total_log_prob(self, raw: Tensor, f: Tensor, y: Tensor) -> Tensor:
+        """Sum of ``log_prob`` over rows, (S,): residuals are squared and summed before sigma comes in."""
+        sigma, rows = self.constrain(raw), f.shape[-2]
+        squares = (f - y).square().sum(-2)
+        per_output = torch.addcdiv(sigma.log() * rows, squares, sigma.square(), value=0.5)
+        return -per_output.sum(-1) - 0.5 * math.log(2 * math.pi) * rows * f.shape[-1]
+
     def log_prior(self, raw: Tensor) -> Tensor:
         """Weak normal prior on raw, centred on its initial value."""
         return -0.5 * ((raw - self._raw_initial) / PRIOR_SPREAD).square().sum(-1)

@@ -91,6 +91,8 @@ class Ensemble(LossMethod):
     def begin(self, state: State, target: Target, generator: torch.Generator) -> None:
         """Draw what this fit's data need: bootstrap weights or target noise."""
         super().begin(state, target, generator)
+        if self.loss_needs() and not target.whole:
+            raise UserError(f"{', '.join(self.loss_needs())} needs the whole data set at once: call fit(x, y)")
         members, y = state["params"].shape[0], target.all.y
         if self.kind == "bootstrap":
             index = torch.randint(target.rows, (members, target.rows), generator=generator, device=y.device)

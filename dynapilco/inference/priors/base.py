@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from dynapilco.core.errors import UserError
 from dynapilco.core.registry import Registry
 from dynapilco.inference.layout import ParameterLayout
+from dynapilco.inference.likelihoods.feedback import build, refuse_options, require_class, split_spec
+from dynapilco.inference.priors.checks import check_shapes
 
 P = TypeVar("P", bound=type)
 
@@ -48,32 +50,80 @@ class Prior(ABC):
         with torch.enable_grad():
             leaf = params.detach().requires_grad_(True)
             (first,) = torch.autograd.grad(self.log_prob(leaf, layout).sum(), leaf, create_graph=True)
+            if not first.requires_grad:  # piecewise linear
+                return torch.zeros_like(params)
             (second,) = torch.autograd.grad(first.sum(), leaf)  # elementwise independent: the Hessian is diagonal
         return -second
+
+    def check(self, layout: ParameterLayout) -> None:
+        """Raise ``UserError`` where this prior does not suit the parameters of ``layout``."""
+        self.std(layout)
 
 
 def register_prior(name: str, *aliases: str) -> Callable[[P], P]:
     """Class decorator: reach a prior (a frozen dataclass) as ``prior="name"``.
 
+    The class is tried on a tiny example at once, if it can be made without arguments.
+
     Raises
     ------
     UserError
-        Where the class misses something that a prior needs, naming it.
+        Where the class misses something that a prior needs, where a function has another signature or returns another
+        shape than it should, where ``sample`` ignores its generator, or where ``gaussian`` is claimed wrongly.
+
+    Examples
+    --------
+    >>> import math
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> from dynapilco.inference import Prior, register_prior
+    >>> @register_prior("logistic")
+    ... @dataclass(frozen=True)
+    ... class Logistic(Prior):
+    ...     scale: float = 1.0
+    ...
+    ...     def log_prob(self, params, layout):
+    ...         z = params / self.scale
+    ...         return (-z - 2 * torch.nn.functional.softplus(-z)).sum(-1) - layout.total * math.log(self.scale)
+    ...
+    ...     def sample(self, layout, size, generator):
+    ...         return self.scale * torch.rand(size, layout.total, generator=generator, device=generator.device).logit()
+    ...
+    ...     def std(self, layout):
+    ...         return torch.full((layout.total,), self.scale * math.pi / 3**0.5)
     """
 
     def add(cls: P) -> P:
-        if not (isinstance(cls, type) and issubclass(cls, Prior)):
-            raise UserError(f"register_prior({name!r}): {cls!r} is not a subclass of Prior")
-        missing = sorted(getattr(cls, "__abstractmethods__", ()))
-        if missing:
-            raise UserError(f"register_prior({name!r}): {cls.__name__} does not define {', '.join(missing)}")
+        where = f"register_prior({name!r})"
+        require_class(where, cls, Prior)
+        check_shapes(where, cls, own_curvature=cls.curvature is not Prior.curvature)
         return PRIORS.register(name, *aliases)(cls)  # pyright: ignore[reportReturnType]
 
     return add
 
 
-def make_prior(spec: str | Prior, **kwargs: Any) -> Prior:
-    """A prior from its name (and options) or from itself."""
+def make_prior(spec: str | Prior | Distribution | Mapping[str, Any] | tuple[str, Any], **kwargs: Any) -> Prior:
+    """A prior from what a user writes.
+
+    Parameters
+    ----------
+    spec : str, (str, options), Prior, torch.distributions.Distribution or mapping
+        A name (with options by ``kwargs``); a prior; a distribution for every weight; or patterns of parameter names,
+        each with its prior (see ``PerLayer``).
+
+    Raises
+    ------
+    UserError
+        For unknown names and options, listing the valid ones, for options beside an object, and for a distribution of
+        a wrong support.
+    """
+    if isinstance(spec, Prior | Distribution | Mapping):
+        refuse_options("prior", spec, kwargs)
     if isinstance(spec, Prior):
         return spec
-    return PRIORS[spec](**kwargs)
+    if isinstance(spec, Distribution):
+        return PRIORS["torch"](distribution=spec)
+    if isinstance(spec, Mapping):
+        return PRIORS["per_layer"](layers=spec)
+    name, options = split_spec(spec)
+    return build(PRIORS, name, {**options, **kwargs})

@@ -13,6 +13,7 @@ from torch import Tensor
 from dynapilco.core.errors import UserError
 from dynapilco.inference.layout import ParameterLayout
 from dynapilco.inference.priors.base import Prior, register_prior
+from dynapilco.inference.priors.partial import whole_of
 
 
 class _ZeroMeanNormal(Prior):
@@ -22,8 +23,7 @@ class _ZeroMeanNormal(Prior):
 
     def log_prob(self, params: Tensor, layout: ParameterLayout) -> Tensor:
         """-1/2 sum (theta/std)^2 - sum log std - n/2 log 2 pi."""
-        std, constant = _cached(self, layout, params.device, params.dtype)
-        return -0.5 * (params / std).square().sum(-1) - constant
+        return diagonal_normal(self, params, layout)
 
     def sample(self, layout: ParameterLayout, size: int, generator: torch.Generator) -> Tensor:
         """Draw (size, n) parameter vectors."""
@@ -31,10 +31,16 @@ class _ZeroMeanNormal(Prior):
         return std * torch.randn(size, layout.total, generator=generator, device=generator.device)
 
 
+def diagonal_normal(prior: Prior, params: Tensor, layout: ParameterLayout) -> Tensor:
+    """Log density, (S,), of params (S, n) under N(0, diag(prior.std(layout)^2)); the constants are kept."""
+    half_precision, constant = _cached(prior, layout, params.device, params.dtype)
+    return -(params.square() @ half_precision) - constant
+
+
 @lru_cache(maxsize=64)
 def _cached(prior: Prior, layout: ParameterLayout, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, float]:
     std = prior.std(layout).to(device, dtype)
-    return std, float(std.double().log().sum()) + 0.5 * layout.total * math.log(2 * math.pi)
+    return 0.5 / std.square(), float(std.double().log().sum()) + 0.5 * layout.total * math.log(2 * math.pi)
 
 
 def _check_scales(prior: object, names: tuple[str, ...]) -> None:
@@ -90,7 +96,7 @@ class FanInNormal(_ZeroMeanNormal):
 
     def std(self, layout: ParameterLayout) -> Tensor:
         """Prior standard deviation of each parameter, shape (n,)."""
-        last = layout.names[-1].rpartition(".")[0]
+        last = whole_of(layout).names[-1].rpartition(".")[0]
         pieces = []
         for name, shape in zip(layout.names, layout.shapes, strict=True):
             scale = self.output_scale if name.rpartition(".")[0] == last else self.hidden_scale
