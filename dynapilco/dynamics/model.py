@@ -127,7 +127,7 @@ class DynamicsModel:
         warm = self.state is not None
         if self.state is None:
             self.state = self.method.init(self.bayes, generator)
-        target = Target(self.bayes, self.inputs(rows), self.targets(y))
+        target = Target(self.bayes, self.inputs(rows), self.targets(y), temperature=self.method.temperature)
         steps = self.method.steps(warm=warm)
         report = fit(self.method, self.state, target, generator, steps=steps, callback=callback)
         if self.config.noise == "observation":
