@@ -4,7 +4,19 @@ from dynapilco.inference import methods
 from dynapilco.inference.draws import DenseDraw, Draw, ModuleDraw
 from dynapilco.inference.fitting import Fit, FitReport, fit
 from dynapilco.inference.layout import ParameterLayout
-from dynapilco.inference.likelihoods import LIKELIHOODS, Gaussian, Likelihood, make_likelihood, register_likelihood
+from dynapilco.inference.likelihoods import (
+    LIKELIHOODS,
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    Joint,
+    Likelihood,
+    Poisson,
+    StudentT,
+    make_likelihood,
+    register_likelihood,
+)
 from dynapilco.inference.loss_method import LossMethod
 from dynapilco.inference.method import (
     METHODS,
@@ -21,7 +33,21 @@ from dynapilco.inference.module import BayesianModule
 from dynapilco.inference.network import StackedNetwork, mlp
 from dynapilco.inference.posteriors import POSTERIORS, Posterior, register_posterior
 from dynapilco.inference.predictive import ClassPredictive, Predictive
-from dynapilco.inference.priors import PRIORS, FanInNormal, NormalPrior, Prior, make_prior, register_prior
+from dynapilco.inference.priors import (
+    PRIORS,
+    ElementwisePrior,
+    FanInNormal,
+    HorseshoePrior,
+    LaplacePrior,
+    NormalPrior,
+    PerLayer,
+    Prior,
+    ScaleMixture,
+    StudentTPrior,
+    TorchPrior,
+    make_prior,
+    register_prior,
+)
 from dynapilco.inference.resumable import DivergenceError
 from dynapilco.inference.stack import DenseStack
 from dynapilco.inference.target import Batch, BayesianModel, Target
@@ -34,18 +60,25 @@ __all__ = [
     "Batch",
     "BayesianModel",
     "BayesianModule",
+    "Bernoulli",
+    "Categorical",
     "ClassPredictive",
     "Clock",
     "DenseDraw",
     "DenseStack",
     "DivergenceError",
     "Draw",
+    "ElementwisePrior",
     "Ensemble",
     "FanInNormal",
     "Fit",
     "FitReport",
     "Gaussian",
+    "HeteroscedasticGaussian",
+    "HorseshoePrior",
     "InferenceMethod",
+    "Joint",
+    "LaplacePrior",
     "Likelihood",
     "LossMethod",
     "MCDropout",
@@ -53,12 +86,18 @@ __all__ = [
     "ModuleDraw",
     "NormalPrior",
     "ParameterLayout",
+    "PerLayer",
+    "Poisson",
     "Posterior",
     "Predictive",
     "Prior",
+    "ScaleMixture",
     "StackedNetwork",
     "State",
+    "StudentT",
+    "StudentTPrior",
     "Target",
+    "TorchPrior",
     "fit",
     "make_likelihood",
     "make_method",

@@ -25,7 +25,7 @@ from dynapilco.inference.predictive import Predictive, predictive_of
 from dynapilco.inference.priors import Prior, make_prior
 from dynapilco.inference.resumable import fit_with_checkpoints
 from dynapilco.inference.target import BayesianModel, Target
-from dynapilco.inference.widths import guess_outputs
+from dynapilco.inference.widths import guess_outputs, linear_width
 
 DRAWS = 100
 """Functions that a prediction averages over, where neither the user nor the method says otherwise."""
@@ -99,6 +99,8 @@ class BayesianModule(nn.Module):
         network = StackedNetwork(net, engine, exclude)
         observed = make_likelihood(likelihood, **(likelihood_kwargs or {}))
         columns = guess_outputs(net, observed) if outputs is None else outputs
+        width = linear_width(net)
+        observed = observed if width is None else observed.for_network(width)
         self.model = BayesianModel(network, observed, make_prior(prior, **(prior_kwargs or {})), columns)
         self.method.check(self.model)
         self.settings = saving.describe(self, exclude, engine)

@@ -39,6 +39,9 @@ class BayesianModel:
     prior: Prior
     outputs: int
 
+    def __post_init__(self) -> None:
+        self.prior.check(self.network.layout)
+
     @property
     def noise_size(self) -> int:
         """k, the number of raw noise parameters of a member."""

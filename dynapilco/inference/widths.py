@@ -16,10 +16,23 @@ def guess_outputs(net: nn.Module, likelihood: Likelihood) -> int:
     UserError
         Where no layer tells, or where the width does not suit the likelihood.
     """
+    last = _last_layer(net)
+    if last is None:
+        raise UserError(
+            f"outputs: the layers of {type(net).__name__} do not tell how many target columns it serves; give outputs=..."
+        )
+    return likelihood.target_columns(last[1])
+
+
+def linear_width(net: nn.Module) -> int | None:
+    """Output width of ``net`` where its last layer with a width is Linear; a convolution's depends on its input."""
+    last = _last_layer(net)
+    return last[1] if last is not None and isinstance(last[0], nn.Linear) else None
+
+
+def _last_layer(net: nn.Module) -> tuple[nn.Module, int] | None:
     for module in reversed(list(net.modules())):
         width = getattr(module, "out_features", None) or getattr(module, "out_channels", None)
         if isinstance(width, int):
-            return likelihood.target_columns(width)
-    raise UserError(
-        f"outputs: the layers of {type(net).__name__} do not tell how many target columns it serves; give outputs=..."
-    )
+            return module, width
+    return None
