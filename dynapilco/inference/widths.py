@@ -19,7 +19,7 @@ def guess_outputs(net: nn.Module, likelihood: Likelihood) -> int:
     last = _last_layer(net)
     if last is None:
         raise UserError(
-            f"outputs: the layers of {type(net).__name__} do not tell how many target columns it serves; give outputs=..."
+            f"outputs: the layers of {type(net).__name__} do not tell how many target columns it has; give outputs=..."
         )
     return likelihood.target_columns(last[1])
 
