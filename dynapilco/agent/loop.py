@@ -66,9 +66,7 @@ class Loop:
 
     def _set_state(self, state: LoopState) -> None:
         self.state = state
-        self.model = DynamicsModel(
-            self.task.geometry, self.config.dynamics, self.method, self.device, self.config.seed
-        )
+        self.model = DynamicsModel(self.task.geometry, self.config.dynamics, self.method, self.device, self.config.seed)
         if state.model:
             self.model.restore(state.model)
         self.policy = self._make_policy()
@@ -248,7 +246,7 @@ class Loop:
 
     def _imagination(self) -> Imagination:
         rollout = self.config.rollout
-        draws = rollout.draws or self.method.natural_draws(rollout.total_particles)
+        draws = rollout.draws or self.method.natural_draws(rollout.total_particles, rollout.most_weight_sets)
         particles = max(1, round(rollout.total_particles / draws))
 
         def sample(generator: torch.Generator) -> DynamicsDraw:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -13,28 +15,48 @@ from dynapilco.agent.config import EXPLORATIONS
 from dynapilco.cli.options import parse, summary_line
 from dynapilco.core.registry import Registry
 from dynapilco.inference import METHODS
+from dynapilco.inference.matrix import supported
 from dynapilco.policies import POLICIES
 from dynapilco.rollout.config import PROPAGATIONS
 from dynapilco.tracking.console import make_console
 
 PROG = "dynapilco list"
-DESCRIPTION = "Show environments, inference methods, policies, propagations and explorations."
+DESCRIPTION = """Show environments, inference methods, policies, propagations and explorations.
+
+examples:
+  dynapilco list
+  dynapilco list --inference laplace    # architectures, priors and likelihoods that a method takes"""
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """No options."""
+    """What to show."""
+
+    inference: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """An inference method: show what it takes instead."""
 
 
 def run(words: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    parse(ListOptions, words, PROG, DESCRIPTION)
+    options = parse(ListOptions, words, PROG, DESCRIPTION)
     console = make_console()
+    if options.inference is not None:
+        return _show_method(console, options.inference)
     _section(console, "environments (--env-id)", environments())
     _section(console, "inference methods (--inference)", registered(METHODS, of_module=True))
     _section(console, "policies (--policy)", registered(POLICIES))
     _section(console, "propagations (--rollout.propagation)", PROPAGATIONS.items())
     _section(console, "explorations (--exploration.kind)", EXPLORATIONS.items())
+    return 0
+
+
+def _show_method(console: Console, name: str) -> int:
+    """What a method takes, one section a kind of part; refusals with their reason."""
+    rows = supported(name)
+    console.print(f"{name}, with its default options:\n")
+    for part in dict.fromkeys(row.part for row in rows):
+        lines = [(row.name, "yes" if row.reason is None else f"no: {row.reason}") for row in rows if row.part == part]
+        _section(console, f"{part}s", lines)
     return 0
 
 

@@ -29,8 +29,8 @@ def load_plugins() -> None:
             import_module(name)
         except ImportError as error:
             raise UserError(
-                f"{VARIABLE}={os.environ[VARIABLE]!r}: cannot import {name!r} ({error}); expected names of modules that "
-                "can be imported from here, with commas between them"
+                f"{VARIABLE}={os.environ[VARIABLE]!r}: cannot import {name!r} ({error}); expected names of modules "
+                "that can be imported from here, with commas between them"
             ) from error
     for point in entry_points(group=GROUP):
         point.load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,12 +22,12 @@ class ParameterLayout:
     names: tuple[str, ...]
     shapes: tuple[torch.Size, ...]
 
-    @property
+    @cached_property
     def sizes(self) -> list[int]:
         """Number of elements of each parameter."""
         return [shape.numel() for shape in self.shapes]
 
-    @property
+    @cached_property
     def total(self) -> int:
         """n, the length of the flat vector."""
         return sum(self.sizes)

@@ -26,6 +26,9 @@ always there (see ``BayesianModel``).
 Metrics = dict[str, float]
 M = TypeVar("M", bound=type)
 
+MOST_SETS = 50
+"""Different sets of weights in a cloud of particles, unless the caller says otherwise."""
+
 METHODS: Registry[type] = Registry("inference method")
 
 
@@ -118,9 +121,16 @@ class InferenceMethod(ABC):
         """Number of updates of a cold or a warm fit."""
         return self.warm_steps if warm else self.cold_steps
 
-    def natural_draws(self, particles: int) -> int:
-        """How many different functions suit a cloud of ``particles``: all different, unless a method has only a few."""
-        return particles
+    def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
+        """How many different functions suit a cloud of ``particles``: all different, unless a method has only a few.
+
+        Parameters
+        ----------
+        particles : int
+        most : int
+            Where each function is a whole set of weights, not more than this: they are what a rollout pays for.
+        """
+        return min(particles, most)
 
 
 def replica(state: State, index: int, replicas: int) -> State:

@@ -247,7 +247,7 @@ class BayesianModule(nn.Module):
 
     def draw(self, size: int | None = None, *, generator: torch.Generator | None = None) -> Draw:
         """``size`` fixed functions from the posterior."""
-        size = self.method.natural_draws(DRAWS) if size is None else size
+        size = self.method.natural_draws(DRAWS, DRAWS) if size is None else size
         if size < 1:
             raise UserError(f"draw: size={size!r}, expected at least 1")
         return self.method.draw(self.model, self.state, size, generator or self._generator("draw"))

@@ -15,6 +15,9 @@ from dynapilco.inference.random import global_generator_from
 
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
+ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+"""Modules whose kernels for evaluation mode have neither derivatives nor batching rules."""
+
 
 def skeleton_of(module: nn.Module) -> nn.Module:
     """A copy of ``module`` that computes the same function every time: its dropout layers are switched off.
@@ -42,6 +45,8 @@ def skeleton_of(module: nn.Module) -> nn.Module:
             part.p = 0.0
         elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):
             part.dropout = 0.0
+        if isinstance(part, ATTENTION):
+            part.training = True  # without dropout the same function, but not by the fused kernels of evaluation mode
     return twin
 
 

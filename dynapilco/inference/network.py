@@ -122,9 +122,10 @@ class StackedNetwork:
         biases = tuple(named[f"{layer}.bias"] for layer in layers)
         return DenseStack(weights, biases, masks or (None,) * (len(layers) - 1), activation)
 
-    def masked(self, flat: Tensor, x: Tensor, masks: tuple[Tensor, ...]) -> Tensor:
+    def masked(self, flat: Tensor, x: Tensor, masks: tuple[Tensor | None, ...]) -> Tensor:
         """Evaluate (S, n_full) on own or shared x under masks (S, B, width), one per hidden layer -> (S, B, out)."""
-        if self.widths and fused.supports(flat, x, *masks, activation=self.activation):
+        learned = any(mask is not None and mask.requires_grad for mask in masks)  # the kernel has no such gradient
+        if self.widths and not learned and fused.supports(flat, x, *masks, activation=self.activation):
             return fused.dense_apply(flat, x, self.widths, self.activation, masks)
         x = x if x.dim() == 3 else x.expand(flat.shape[0], *x.shape)
         return self.dense(flat, masks)(x)
@@ -193,11 +194,13 @@ def _assembly(full: ParameterLayout, order: Sequence[str]) -> Tensor:
 
 
 def _choose(engine: str, module: nn.Module, dense: bool) -> str:
+    recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())  # their kernels have no batching rule
+    if engine == "vmap" and recurrent:
+        raise UserError("engine='vmap' cannot run recurrent layers (nn.LSTM, nn.GRU, nn.RNN): use 'auto' or 'loop'")
     if engine != "auto":
         return engine
     if dense:
         return "dense"
-    recurrent = any(isinstance(m, nn.RNNBase) for m in module.modules())  # their kernels have no batching rule
     return "loop" if recurrent else "vmap"
 
 
@@ -209,7 +212,9 @@ def _plan_dense(module: nn.Module) -> tuple[tuple[str, ...], str] | None:
     linear, between = children[::2], children[1::2]
     if not all(type(m) is nn.Linear and m.bias is not None for _, m in linear):
         return None
-    if len({id(m) for _, m in linear}) < len(linear):  # tied layers
+    if len({id(p) for _, m in linear for p in (m.weight, m.bias)}) < 2 * len(
+        linear
+    ):  # a layer used twice, tied weights
         return None
     kinds = {_ACTIVATION_MODULES.get(type(m)) for _, m in between} or {"identity"}
     if len(kinds) != 1 or None in kinds or not all(p.requires_grad for p in module.parameters()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class BayesianModel:
     def __post_init__(self) -> None:
         self.prior.check(self.network.layout)
 
-    @property
+    @cached_property
     def noise_size(self) -> int:
         """k, the number of raw noise parameters of a member."""
         return self.likelihood.init(1, self.outputs).shape[-1]

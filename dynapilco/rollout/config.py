@@ -23,11 +23,15 @@ class RolloutConfig:
     draws: int = 0
     """Functions sampled from the posterior; 0 takes as many as the method suits (ensemble: its members, dropout: one
     for each particle)."""
+    most_weight_sets: int = 20
+    """With draws = 0: no more functions than this where each is a whole set of weights, for they cost time."""
 
     def __post_init__(self) -> None:
         if self.propagation not in PROPAGATIONS:
             raise unknown_name("propagation", self.propagation, PROPAGATIONS)
         if self.total_particles < 1:
             raise UserError(f"total_particles={self.total_particles!r}: expected at least 1")
+        if self.most_weight_sets < 1:
+            raise UserError(f"most_weight_sets={self.most_weight_sets!r}: expected at least 1")
         if self.draws < 0:
             raise UserError(f"draws={self.draws!r}: expected 0 (automatic) or more")

@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -41,13 +42,32 @@ def test_list_explains_every_registered_name(cli):
         assert re.search(rf"^  {re.escape(name)}(, \w+)* +\S+ \S+", out, re.MULTILINE), name
 
 
+def test_list_shows_what_a_method_takes(cli):
+    code, out, err = cli("list", "--inference", "mc_dropout")
+    assert (code, err) == (0, "")
+    assert "mc_dropout, with its default options" in out
+    for line in (
+        "architectures",
+        "  TransformerEncoder +yes",
+        "priors",
+        "  normal +yes",
+        "likelihoods",
+        "  gaussian +yes",
+    ):
+        assert re.search(f"^{line}", out, re.MULTILINE), line
+
+
 @pytest.mark.parametrize("method", list(METHODS))
 def test_help_has_a_sentence_and_a_default_for_every_option(cli, method):
     code, out, _ = cli("train", "--inference", method, "--help")
     assert code == 0
     assert "examples:" in out
     text = " ".join(out.replace("│", " ").split())
-    nested = [f"inference-kwargs.{f.name}" for f in fields(METHODS[method])]
+    options = METHODS[method]()
+    names = [
+        f.name for f in fields(options) if not isinstance(getattr(options, f.name), Mapping)
+    ]  # from files
+    nested = [f"inference-kwargs.{name}" for name in names]
     flat = [
         "env-id",
         "seed",

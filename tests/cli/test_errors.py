@@ -105,6 +105,7 @@ def test_train(cli, disk, words, said):
         (("evaluate", "full", "--episode", "3"), "did you mean --episodes"),
         (("evaluate",), "RUN"),
         (("list", "--all"), "unknown option --all"),
+        (("list", "--inference", "mc_dropuot"), "did you mean mc_dropout"),
         (("trian",), "did you mean train"),
     ],
 )

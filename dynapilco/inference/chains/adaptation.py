@@ -12,7 +12,7 @@ with mu = log(10 eps_0), and log(eps_0) after a window; eps_bar is used after bu
 
     M_ii^-1 = sqrt( Var[theta_i] / Var[dU / dtheta_i] ),
 
-the diagonal that minimises the Fisher divergence of a Gaussian fit (Seyboldt, Carlson & Carpenter 2026). For
+the diagonal that minimises the Fisher divergence of a Gaussian fit (as nutpie does). For
 independent coordinates it is the variance, whichever share of it the window has seen: numerator and denominator shrink
 together. That makes short windows enough. A coordinate that did not move keeps its mass.
 

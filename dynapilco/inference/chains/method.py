@@ -16,6 +16,7 @@ from dynapilco.inference.chains.schedule import ChainPlan, Moment, Schedule, mak
 from dynapilco.inference.chains.search import STARTS, begin_search, end_search, search_step, start_of
 from dynapilco.inference.draws import Draw
 from dynapilco.inference.method import (
+    MOST_SETS,
     Clock,
     InferenceMethod,
     Metrics,
@@ -27,8 +28,6 @@ from dynapilco.inference.method import (
 from dynapilco.inference.target import Batch, BayesianModel, Target
 
 CONSTANT = Schedule()
-MOST_FUNCTIONS = 50
-"""Functions that suit a cloud of particles: each is a whole set of weights that a rollout has to evaluate."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,9 @@ class ChainMethod(InferenceMethod):
         rows = pick(params.shape[0], params.shape[1], size, generator)
         return model.functions(params[rows[:, 0], rows[:, 1]], points[rows[:, 0], rows[:, 1]])
 
-    def natural_draws(self, particles: int) -> int:
-        """All different up to ``MOST_FUNCTIONS``."""
-        return min(particles, self.members * self.keep, MOST_FUNCTIONS)
+    def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
+        """All different, at most ``most``."""
+        return min(particles, self.members * self.keep, most)
 
     def metrics(self, state: State) -> Metrics:
         """Samples kept so far, of each chain."""

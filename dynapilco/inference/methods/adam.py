@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dynapilco.inference.loss_method import LossMethod
-from dynapilco.inference.method import State, register_inference
+from dynapilco.inference.method import MOST_SETS, State, register_inference
 from dynapilco.inference.target import Batch, BayesianModel
 
 
@@ -32,6 +32,6 @@ class Adam(LossMethod):
         """U, (S,)."""
         return batch.potential(state["params"], state["points"])
 
-    def natural_draws(self, particles: int) -> int:
+    def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
         """Every member once."""
         return min(self.members, particles)

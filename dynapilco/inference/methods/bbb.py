@@ -25,6 +25,7 @@ from dynapilco.inference.draws import Draw, spread
 from dynapilco.inference.estimators import ESTIMATORS
 from dynapilco.inference.loss_method import LossMethod
 from dynapilco.inference.method import (
+    MOST_SETS,
     Metrics,
     State,
     register_inference,
@@ -34,9 +35,6 @@ from dynapilco.inference.method import (
 )
 from dynapilco.inference.posteriors import Normal, Posterior, kl_divergence, make_posterior
 from dynapilco.inference.target import Batch, BayesianModel
-
-MOST_DRAWS = 50
-"""Different functions in a cloud of particles: each is a full set of weights."""
 
 
 @register_inference("bbb", "bayes_by_backprop", "vi")
@@ -120,9 +118,9 @@ class BayesByBackprop(LossMethod):
         turn = torch.arange(size, device=index.device) // members
         return model.functions(theta.detach()[index, turn], state["points"][index])
 
-    def natural_draws(self, particles: int) -> int:
-        """At most ``MOST_DRAWS``."""
-        return min(particles, MOST_DRAWS)
+    def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
+        """All different, at most ``most``."""
+        return min(particles, most)
 
     def metrics(self, state: State) -> Metrics:
         """Mean standard deviation of a weight."""

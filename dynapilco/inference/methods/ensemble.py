@@ -25,7 +25,7 @@ from dynapilco.core.errors import UserError
 from dynapilco.inference.draws import Draw, add_draws, spread
 from dynapilco.inference.likelihoods import Gaussian
 from dynapilco.inference.loss_method import LossMethod
-from dynapilco.inference.method import State, register_inference, require_at_least, require_one_of
+from dynapilco.inference.method import MOST_SETS, State, register_inference, require_at_least, require_one_of
 from dynapilco.inference.target import Batch, BayesianModel, Target
 
 KINDS = ("anchored", "plain", "bootstrap", "prior")
@@ -72,7 +72,7 @@ class Ensemble(LossMethod):
         """Bootstrap weights and target noise belong to the rows of a whole data set."""
         return [f"kind={self.kind!r}"] * (self.kind == "bootstrap") + ["target_noise=True"] * self.target_noise
 
-    def natural_draws(self, particles: int) -> int:
+    def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
         """Every member once."""
         return min(self.members, particles)
 

@@ -27,11 +27,8 @@ from dynapilco.core.errors import UserError
 from dynapilco.inference.curvature.plan import STRUCTURES, SUBSETS, Plan, make_plan, plan_refusal
 from dynapilco.inference.draws import Draw, LinearisedDraw, spread, trunk_draw
 from dynapilco.inference.loss_method import LossMethod
-from dynapilco.inference.method import Metrics, State, register_inference, require_one_of
+from dynapilco.inference.method import MOST_SETS, Metrics, State, register_inference, require_one_of
 from dynapilco.inference.target import Batch, BayesianModel, Target
-
-MOST_DRAWS = 50
-"""Functions beyond which a cloud of particles gains little: each is a weight set of its own."""
 
 
 @register_inference("laplace")
@@ -77,9 +74,9 @@ class Laplace(LossMethod):
         """The curvature."""
         return ["the curvature of inference 'laplace'"]
 
-    def natural_draws(self, particles: int) -> int:
-        """At most ``MOST_DRAWS``."""
-        return min(MOST_DRAWS, particles)
+    def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
+        """All different, at most ``most``."""
+        return min(most, particles)
 
     def init(self, model: BayesianModel, generator: torch.Generator, replicas: int = 1) -> State:
         """The module's own initial weights, further members re-initialised; the curvature is the prior's."""

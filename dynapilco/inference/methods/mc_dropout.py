@@ -6,73 +6,61 @@ Bayesian neural network dynamics models", where the mask is held along a whole t
 the quadratic penalty of the target:
 
     U(theta) = -E_mask[ sum_i log p(y_i | x_i, theta * mask_i) ] - log p(theta).
+
+A mask scales the columns of the weights that read its units, in any module: ``dropout.sites`` says where, and
+``MCDropout().dropped(model)`` names them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dynapilco.core.errors import UserError
-from dynapilco.inference.draws import Draw
-from dynapilco.inference.loss_method import LossMethod
+from dynapilco.inference.dropout import DropoutMethod, DropoutSites, bernoulli_masks
 from dynapilco.inference.method import State, register_inference
 from dynapilco.inference.target import Batch, BayesianModel
 
 
 @register_inference("mc_dropout", "dropout")
 @dataclass(frozen=True)
-class MCDropout(LossMethod):
-    """Hyper-parameters of Monte Carlo dropout.
+class MCDropout(DropoutMethod):
+    """Hyper-parameters of Monte Carlo dropout; see also ``DropoutMethod``.
 
     Attributes
     ----------
     rate : float
-        Probability that a hidden unit is dropped, in [0, 1). A fresh mask is drawn for every row and step.
+        Probability that a unit is dropped, in [0, 1).
     """
 
-    rate: float = 0.01
     cold_steps: int = 4000
     warm_steps: int = 3000
+    rate: float = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.rate < 1:
             raise UserError(f"rate={self.rate!r}: a dropout rate lies in [0, 1)")
 
-    def refusal(self, model: BayesianModel) -> str | None:
-        """Needs hidden units that it can find."""
-        return None if model.network.dense_plan is not None else "needs a plain stack of Linear layers"
-
     def init(self, model: BayesianModel, generator: torch.Generator, replicas: int = 1) -> State:
-        """Parameter vectors from the prior."""
-        params, points = model.initial_from_prior(replicas * self.members, generator)
+        """Plain stacks start from the prior; other modules at their own weights, further members re-initialised."""
+        start = model.initial if model.network.dense_plan is None else model.initial_from_prior
+        params, points = start(replicas * self.members, generator)
         return {"params": params, "points": points}
 
+    def rates(self, state: State, sites: DropoutSites) -> Sequence[float]:
+        """``rate`` at every site."""
+        return [self.rate] * len(sites.sites)
+
     def loss(self, state: State, batch: Batch, generator: torch.Generator) -> Tensor:
-        """U with a fresh mask for each row, (S,)."""
+        """U under fresh masks, (S,)."""
         params, points = state["params"], state["points"]
-        members = params.shape[0]
-        network, flat = batch.model.network, batch.model.full(params, points)
-        masks = self._masks(network.dense(flat).biases, (members, batch.rows), generator)
-        f = network.masked(flat, batch.inputs_of(members), masks)
-        return -(batch.log_likelihood(f, points) + batch.log_prior(params, points)) / self.temperature
 
-    def draw(self, model: BayesianModel, state: State, size: int, generator: torch.Generator) -> Draw:
-        """``size`` masks over the shared weights."""
-        if size < 1:
-            raise UserError(f"draw size {size}: expected at least 1")
-        biases = model.network.dense(model.full(state["params"], state["points"])).biases
-        points = state["points"].expand(size, -1)
-        return model.functions(state["params"], points, self._masks(biases, (size,), generator))
+        def masks(sites: DropoutSites, lead: Sequence[int]) -> tuple[Tensor, ...]:
+            return bernoulli_masks(self.rates(state, sites), sites.widths, lead, params, generator)
 
-    def _masks(
-        self, biases: tuple[Tensor, ...], lead: tuple[int, ...], generator: torch.Generator
-    ) -> tuple[Tensor, ...]:
-        keep = 1.0 - self.rate
-        return tuple(
-            (torch.rand(*lead, b.shape[-1], generator=generator, device=b.device) < keep).to(b.dtype) / keep
-            for b in biases[:-1]
-        )
+        fit = self.expected_fit(batch, params, points, masks)
+        return -(fit + batch.log_prior(params, points)) / self.temperature
