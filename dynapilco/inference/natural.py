@@ -67,22 +67,24 @@ def memory_rate(beta2: float | None, clock: Clock) -> float:
 def gradients_at(batch: Batch, theta: Tensor, points: Tensor, *, learn: bool = True) -> Gradients:
     """Gradients of ell at theta (S, K, n), with points (S, k + m); in the points only where ``learn``."""
     members, samples, n = theta.shape
+    learn = learn and points.shape[-1] > 0
     leaf = theta.view(-1, n).requires_grad_(True)
     repeated = points.detach() if samples == 1 else points.detach().repeat_interleave(samples, 0)
     leaves = [leaf, repeated.requires_grad_(True)] if learn else [leaf]
     gaussian = batch.model.prior.gaussian
     with torch.enable_grad():
-        loss = -batch.log_likelihood(batch.outputs(leaf, repeated), repeated)
+        density = batch.log_likelihood(batch.outputs(leaf, repeated), repeated)
         if not gaussian:
-            loss = loss - batch.log_prior(leaf, repeated)
+            density = density + batch.log_prior(leaf, repeated)
         elif learn:
-            loss = loss - batch.model.likelihood.log_prior(batch.model.split_points(repeated)[0])
-        found = torch.autograd.grad((loss / batch.rows_of(leaf.shape[0])).sum(), leaves, allow_unused=True)
-    values = loss.detach()
+            density = density + batch.model.likelihood.log_prior(batch.model.split_points(repeated)[0])
+        share = -batch.rows_of(leaf.shape[0]).reciprocal()
+        found = torch.autograd.grad(density, leaves, share, allow_unused=True)
+    values = -density.detach()
     if gaussian:
-        values = values - batch.model.prior.log_prob(leaf.detach(), batch.model.network.layout)
-    if gaussian and not learn:
-        values = values - batch.model.likelihood.log_prior(batch.model.split_points(repeated)[0])
+        values -= batch.model.prior.log_prob(leaf.detach(), batch.model.network.layout)
+    if gaussian and not learn and points.shape[-1]:
+        values -= batch.model.likelihood.log_prior(batch.model.split_points(repeated)[0])
     params, own = found[0], found[1] if learn else None
     own = torch.zeros_like(repeated) if own is None else own
     if samples > 1:
