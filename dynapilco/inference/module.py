@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,13 @@ from dynapilco.inference.widths import guess_outputs, linear_width
 
 DRAWS = 100
 """Functions that a prediction averages over, where neither the user nor the method says otherwise."""
+
+
+class WeightLogProbs(NamedTuple):
+    """Log densities of weight samples, (samples,) each, nats."""
+
+    posterior: Tensor
+    prior: Tensor
 
 
 class BayesianModule(nn.Module):
@@ -258,11 +265,33 @@ class BayesianModule(nn.Module):
         with torch.no_grad():
             return predictive_of(draw.predictive(self._inputs(x)), self._generator("predict"))
 
-    def forward(self, x: Any, samples: int = 1) -> Tensor:
-        """Outputs of ``samples`` functions, (samples, B, *out)."""
+    @overload
+    def forward(self, x: Any, samples: int = 1, *, log_probs: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def forward(self, x: Any, samples: int = 1, *, log_probs: Literal[True]) -> tuple[Tensor, WeightLogProbs]: ...
+
+    def forward(self, x: Any, samples: int = 1, *, log_probs: bool = False) -> Tensor | tuple[Tensor, WeightLogProbs]:
+        """Outputs of ``samples`` functions, (samples, B, *out).
+
+        Parameters
+        ----------
+        log_probs : bool
+            Return beside them the log densities of the weights of each sample under posterior and prior, (samples,)
+            each: for variational methods (``inference="bbb"``).
+        """
         if samples < 1:
             raise UserError(f"samples={samples!r}: expected at least 1")
-        return self.draw(samples)(self._inputs(x))
+        if not log_probs:
+            return self.draw(samples)(self._inputs(x))
+        weights: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = getattr(self.method, "weights", None)
+        if weights is None:
+            raise UserError(
+                f"log_probs=True: inference {name_of(self.method)!r} has no density of weights; take inference='bbb'"
+            )
+        params, points, posterior = weights(self.state, samples, self._generator("draw"))
+        prior = self.model.prior.log_prob(params, self.model.network.layout)
+        return self.model.functions(params, points)(self._inputs(x)), WeightLogProbs(posterior, prior)
 
     def kl_divergence(self) -> Tensor:
         """KL(q || prior) of each member, (S,), nats: analytic where registered, by Monte Carlo otherwise.

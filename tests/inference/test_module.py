@@ -228,6 +228,19 @@ def test_methods_without_a_loss_say_what_to_call():
         BayesianModule(net()).kl_divergence()
 
 
+def test_log_probabilities_of_samples():
+    """Their mean difference is the KL divergence."""
+    bnn = BayesianModule(net(), "bbb", inference_kwargs={"cold_steps": 50})
+    bnn.fit(X, Y)
+    y, log_probs = bnn(X, samples=4000, log_probs=True)
+    assert y.shape == (4000, 50, 1)
+    gaps = log_probs.posterior - log_probs.prior
+    error = gaps.std() / 4000**0.5
+    assert (gaps.mean() - bnn.kl_divergence()[0]).abs() < 4 * error
+    with pytest.raises(UserError, match="no density of weights"):
+        BayesianModule(net())(X, samples=2, log_probs=True)
+
+
 def test_divergence_keeps_the_last_good_state():
     bnn = BayesianModule(net(), inference_kwargs={**FAST, "learning_rate": 1e20})
     before = {k: v.clone() for k, v in bnn.state.items()}

@@ -112,11 +112,17 @@ class BayesByBackprop(LossMethod):
 
     def draw(self, model: BayesianModel, state: State, size: int, generator: torch.Generator) -> Draw:
         """``size`` independent weight samples, spread evenly over the members."""
+        theta, points, _ = self.weights(state, size, generator)
+        return model.functions(theta, points)
+
+    def weights(self, state: State, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Weight samples (size, n), their points (size, k + m) and their log densities log q, (size,)."""
         members = state["params"].shape[0]
         index = spread(members, size, generator)
-        theta = self.family.sample(state, -(-size // members), generator)
+        theta = self.family.sample(state, -(-size // members), generator).detach()
         turn = torch.arange(size, device=index.device) // members
-        return model.functions(theta.detach()[index, turn], state["points"][index])
+        density = self.family.log_prob(state, theta).detach()
+        return theta[index, turn], state["points"][index], density[index, turn]
 
     def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
         """All different, at most ``most``."""
