@@ -64,7 +64,6 @@ def offences(source):
 # The integrator writes out its Runge-Kutta tableau as straight-line code, from constants of its own file alone.
 EXCEPTIONS = {
     "envs/dynapilco_envs/integrate.py": ["exec()"],
-    "dynapilco/inference/random.py": ["torch.manual_seed()"],  # inside a fork that puts the global generator back
 }
 
 

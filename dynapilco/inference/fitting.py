@@ -132,7 +132,7 @@ class Fit:
         last = float((values / self._rows_each(values)).mean())
         if self.done == self.steps and math.isfinite(last):
             self.method.finish(self.state, self.target, self.generator)
-        if not _finite(self.state, last) or last > self.began + ABSURD:
+        if not is_finite(self.state, last) or last > self.began + ABSURD:
             self._go_back()
             return
         self.potential, self._good = last, _copy(self.state)
@@ -163,7 +163,8 @@ class Fit:
         if self._order is None or self._order[0] != epoch:
             order = torch.randperm(rows, generator=torch_generator(self.seed, "batches", epoch))
             self._order = epoch, order.to(self.target.all.y.device)
-        return self._order[1][place * size : (place + 1) * size], place == batches - 1
+        # Equal parts: a rest of a single row would count for all N of them.
+        return self._order[1].tensor_split(batches)[place], place == batches - 1
 
 
 def fit(
@@ -191,6 +192,7 @@ def _copy(state: State) -> State:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
 
 
-def _finite(state: State, potential: float) -> bool:
+def is_finite(state: State, potential: float) -> bool:
+    """Whether the potential and all tensors of a state are finite."""
     floats = [t for t in state.values() if t.is_floating_point()]
     return math.isfinite(potential) and all(bool(torch.isfinite(t).all()) for t in floats)

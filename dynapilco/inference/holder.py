@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,24 @@ class StateHolder(nn.Module):
     def plain(self) -> State:
         """The same storage without gradients: what a fit changes in place."""
         return {name: tensor.detach() for name, tensor in self.live().items()}
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take over whatever tensors the saved state had: a fit adds to those of a fresh one."""
+        held = self.live()["params"]
+        saved = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+        if "params" not in saved or saved["params"].shape != held.shape:
+            error_msgs.append(f"{prefix}params: expected shape {tuple(held.shape)}")
+            return
+        self.store({name: tensor.to(held.device) for name, tensor in saved.items()})
 
     @torch.no_grad()
     def store(self, state: State) -> None:

@@ -60,7 +60,8 @@ class InferenceMethod(ABC):
     batch_size : int or None
         Rows of a minibatch; None is the full batch. All scaling by N / B is done by the target.
     temperature : float
-        T: the target is the posterior to the power 1 / T. Without effect on point estimates.
+        T: the target is the posterior to the power 1 / T (``bbb``: likelihood to the power 1 / T, prior as it is).
+        Without effect on point estimates.
     cold_steps, warm_steps : int
         Updates of the first fit and of each later one, when the data have grown.
     """
@@ -72,8 +73,11 @@ class InferenceMethod(ABC):
     warm_steps: int = 1000
 
     has_loss: ClassVar[bool] = False
+    full_batch: ClassVar[bool] = False
+    """Whether updates need all rows at once."""
 
     def __post_init__(self) -> None:
+        require_whole(self, "members", "cold_steps", "warm_steps", "batch_size")
         require_at_least(self, 1, "members", "cold_steps", "warm_steps", "batch_size")
         require_positive(self, "temperature")
 
@@ -145,6 +149,14 @@ def replica(state: State, index: int, replicas: int) -> State:
     return {name: take(tensor) for name, tensor in state.items()}
 
 
+def require_whole(options: object, *names: str) -> None:
+    """Raise ``UserError`` where an option (other than None) is not an integer."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise UserError(f"{name}={value!r}: expected a whole number")
+
+
 def require_at_least(options: object, least: float, *names: str) -> None:
     """Raise ``UserError`` where an option (other than None) lies below ``least``."""
     for name in names:
@@ -157,7 +169,7 @@ def require_positive(options: object, *names: str) -> None:
     """Raise ``UserError`` where an option (other than None) is not a finite number above 0."""
     for name in names:
         value = getattr(options, name)
-        if value is not None and not 0 < value < math.inf:
+        if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
             raise UserError(f"{name}={value!r}: expected a finite number above 0")
 
 

@@ -19,13 +19,14 @@ from dynapilco.inference.fitting import Callback, FitReport
 from dynapilco.inference.holder import StateHolder
 from dynapilco.inference.likelihoods import Likelihood, make_likelihood
 from dynapilco.inference.loss_method import LossMethod
-from dynapilco.inference.method import Clock, InferenceMethod, State, make_method, name_of
+from dynapilco.inference.method import InferenceMethod, State, make_method, name_of
 from dynapilco.inference.network import StackedNetwork
+from dynapilco.inference.own_loop import OwnLoop
 from dynapilco.inference.predictive import Predictive, predictive_of
 from dynapilco.inference.priors import Prior, make_prior
-from dynapilco.inference.resumable import fit_with_checkpoints
+from dynapilco.inference.resumable import DivergenceError, fit_with_checkpoints
 from dynapilco.inference.target import BayesianModel, Target
-from dynapilco.inference.widths import guess_outputs, linear_width
+from dynapilco.inference.widths import check_width, guess_outputs, linear_width
 
 DRAWS = 100
 """Functions that a prediction averages over, where neither the user nor the method says otherwise."""
@@ -55,7 +56,7 @@ class BayesianModule(nn.Module):
         Over the weights; a mapping gives patterns of parameter names their own.
     inference_kwargs, likelihood_kwargs, prior_kwargs : mapping, optional
         Options of the parts that are given by name.
-    exclude : sequence of str
+    exclude : str or sequence of str
         Names or patterns of parameters that stay point estimates.
     outputs : int, optional
         Number of target columns; by default taken from the last layer of ``net``.
@@ -85,6 +86,7 @@ class BayesianModule(nn.Module):
     (torch.Size([40, 1]), torch.Size([40, 1]), torch.Size([40]))
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         net: nn.Module,
@@ -95,7 +97,7 @@ class BayesianModule(nn.Module):
         inference_kwargs: Mapping[str, Any] | None = None,
         likelihood_kwargs: Mapping[str, Any] | None = None,
         prior_kwargs: Mapping[str, Any] | None = None,
-        exclude: Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
         outputs: int | None = None,
         engine: str = "auto",
         seed: int = 0,
@@ -103,6 +105,7 @@ class BayesianModule(nn.Module):
         super().__init__()
         self.method = make_method(inference, dict(inference_kwargs or {}))
         self.seed, self.calls, self.fits = seed, 0, 0
+        exclude = [exclude] if isinstance(exclude, str) else list(exclude)
         network = StackedNetwork(net, engine, exclude)
         observed = make_likelihood(likelihood, **(likelihood_kwargs or {}))
         columns = guess_outputs(net, observed) if outputs is None else outputs
@@ -113,7 +116,7 @@ class BayesianModule(nn.Module):
         self.settings = saving.describe(self, exclude, engine)
         self.holder = StateHolder(self.method.trainable_names if isinstance(self.method, LossMethod) else ())
         self.holder.store(self.method.init(self.model, self._generator("init")))
-        self._run: tuple[int, int, int] | None = None
+        self.loop: OwnLoop | None = None
 
     @property
     def state(self) -> State:
@@ -130,6 +133,7 @@ class BayesianModule(nn.Module):
         """Of the state."""
         return self.holder.live()["params"].dtype
 
+    @torch.inference_mode(False)
     def fit(
         self,
         x: Any,
@@ -169,25 +173,27 @@ class BayesianModule(nn.Module):
         """
         target = self._target(x, y, weights)
         steps = self.method.steps(warm=self.fits > 0) if steps is None else steps
-        if steps < 1:
-            raise UserError(f"steps={steps!r}: expected at least 1")
-        state = self.state
-        report = fit_with_checkpoints(
-            self, state, target, derive(self.seed, "fit", self.fits), steps,
-            callback=callback, progress=progress, folder=checkpoint, every=checkpoint_every,
-        )  # fmt: skip
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise UserError(f"steps={steps!r}: expected a whole number of at least 1")
+        state = {name: tensor.clone() for name, tensor in self.state.items()}  # an interrupted fit changes nothing
+        try:
+            report = fit_with_checkpoints(
+                self, state, target, derive(self.seed, "fit", self.fits), steps,
+                callback=callback, progress=progress, folder=checkpoint, every=checkpoint_every,
+            )  # fmt: skip
+        except DivergenceError:
+            self.holder.store(state)
+            raise
         self.holder.store(state)
         self.fits += 1
-        self._run = None
+        self.loop = None
         return report
 
     def begin(self, rows: int, steps: int) -> None:
         """Announce a loop of your own: ``steps`` calls of :meth:`step` on batches of a data set of ``rows`` rows."""
-        for name, value in (("rows", rows), ("steps", steps)):
-            if value < 1:
-                raise UserError(f"{name}={value!r}: expected at least 1")
-        self._run = (rows, steps, 0)
+        self.loop = OwnLoop(self.method, rows, steps)
 
+    @torch.inference_mode(False)
     def step(self, x: Any, y: Any = None) -> dict[str, float]:
         """One update on a batch, in your own loop; call :meth:`begin` first, so that N and the schedule are known.
 
@@ -198,24 +204,25 @@ class BayesianModule(nn.Module):
         -------
         dict
             ``potential``, nats a row, and the method's own metrics.
-        """
-        if self._run is None:
-            raise UserError("step: call begin(rows=N, steps=T) first: N scales the batches, T sets the schedules")
-        rows, steps, done = self._run
-        if done >= steps:
-            raise UserError(f"step: the {steps} updates announced by begin() are done; call begin() again to go on")
-        target, state = self._target(x, y, None, rows), self.state
-        generator = self._generator("step")
-        if done == 0:
-            self.method.begin(state, target, generator)
-        values = self.method.step(state, target.batch(), Clock(done, steps), generator)
-        self._run = (rows, steps, done + 1)
-        if done + 1 == steps:
-            self.method.finish(state, target, generator)
-            self.fits += 1
-        self.holder.store(state)
-        return {"potential": float(values.mean() / rows), **self.method.metrics(state)}
 
+        Raises
+        ------
+        DivergenceError
+            Where numbers go bad: the last good state is kept.
+        """
+        if self.loop is None:
+            raise UserError("step: call begin(rows=N, steps=T) first: N scales the batches, T sets the schedules")
+        target, state = self._target(x, y, None, self.loop.rows, check=self.loop.done == 0), self.state
+        try:
+            metrics = self.loop.step(state, target, self._generator("step"))
+        except DivergenceError:
+            self.holder.store(state)
+            raise
+        self.holder.store(state)
+        self.fits += self.loop.finished
+        return metrics
+
+    @torch.inference_mode(False)
     def finish(self, x: Any, y: Any = None) -> None:
         """Conclude a loop of your own on all of the data (Laplace: the curvature)."""
         state = self.state
@@ -243,8 +250,8 @@ class BayesianModule(nn.Module):
             raise UserError(
                 f"inference {name_of(self.method)!r} has no loss to minimise: call fit(x, y), or begin() and step(x, y)"
             )
-        if rows is None and self._run is not None:
-            rows = self._run[0]
+        if rows is None and self.loop is not None:
+            rows = self.loop.rows
         batch = self._target(x, y, None, rows).batch()
         state = self.holder.live()
         if self.method.loss_needs():
@@ -332,15 +339,31 @@ class BayesianModule(nn.Module):
         device = "cpu" if not hasattr(self, "holder") or not self.holder.live() else self.device
         return torch_generator(self.seed, f"bnn/{purpose}", self.calls, device=device)
 
+    def get_extra_state(self) -> Tensor:
+        """Counters, for ``state_dict``."""
+        return torch.tensor([self.calls, self.fits])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take counters over from a ``state_dict``."""
+        self.calls, self.fits = (int(number) for number in state)
+
     def _inputs(self, x: Any) -> Tensor:
         x = torch.as_tensor(x)
-        return x.to(self.device, self.dtype if x.is_floating_point() else x.dtype)
+        x = x.to(self.device, self.dtype if x.is_floating_point() else x.dtype)
+        if x.dim() == 0 or not torch.isfinite(x).all():
+            raise UserError(f"x has shape {tuple(x.shape)}: expected finite inputs (B, *in)")
+        check_width(self.model, self.holder.plain(), x[:1])
+        return x
 
-    def _target(self, x: Any, y: Any, weights: Tensor | None, rows: int | None = None) -> Target:
+    def _target(self, x: Any, y: Any, weights: Tensor | None, rows: int | None = None, check: bool = True) -> Target:
         data = x if y is None else (x, y)
-        inputs, targets = as_tensors(data, dtype=self.dtype, device=self.device)
+        inputs, targets = (t.clone() if t.is_inference() else t for t in as_tensors(data, self.dtype, self.device))
         if targets.dim() == 1:
             targets = targets.unsqueeze(-1)
         targets = targets.flatten(1)
+        if rows is not None and rows < len(inputs):
+            raise UserError(f"rows={rows!r}: N cannot be smaller than the batch of {len(inputs)} rows")
+        if check:
+            check_width(self.model, self.holder.plain(), inputs[:1])
         weights = None if weights is None else torch.as_tensor(weights).to(self.device, self.dtype)
         return Target(self.model, inputs, targets, weights, self.method.temperature, rows=rows)

@@ -39,6 +39,9 @@ def skeleton_of(module: nn.Module) -> nn.Module:
         )
     if not any(p.requires_grad for p in module.parameters()):
         raise UserError(f"module={type(module).__name__} has no trainable parameters: there is nothing to infer")
+    bad = [name for name, p in module.named_parameters() if not torch.isfinite(p.detach()).all()]
+    if bad:
+        raise UserError(f"module has NaN or infinite weights in {', '.join(bad)}: expected finite ones to start from")
     twin = copy.deepcopy(module)
     for part in twin.modules():
         if isinstance(part, DROPOUTS):

@@ -132,6 +132,8 @@ class StackedNetwork:
 
     def each(self, flat: Tensor, x: Tensor) -> Tensor:
         """Evaluate full parameters (S, n_full) on their own inputs x (S, B, *in) -> (S, B, *out)."""
+        if self.dense_plan is not None and x.dim() > 3:  # Linear layers act on the last axis
+            return self.each(flat, x.flatten(1, -2)).unflatten(1, x.shape[1:-1])
         if self.widths and x.dim() == 3 and fused.supports(flat, x, activation=self.activation):
             return fused.dense_apply(flat, x, self.widths, self.activation)
         if self.dense_plan is not None:
@@ -143,6 +145,8 @@ class StackedNetwork:
 
     def shared(self, flat: Tensor, x: Tensor) -> Tensor:
         """Evaluate full parameters (S, n_full) on one batch x (B, *in) -> (S, B, *out)."""
+        if self.dense_plan is not None and x.dim() > 2:
+            return self.shared(flat, x.flatten(0, -2)).unflatten(1, x.shape[:-1])
         if self.widths and x.dim() == 2 and fused.supports(flat, x, activation=self.activation):
             return fused.dense_apply(flat, x, self.widths, self.activation)
         if self.engine == "vmap":

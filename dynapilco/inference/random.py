@@ -20,7 +20,9 @@ def global_generator_from(generator: torch.Generator) -> Iterator[None]:
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     devices = [generator.device] if generator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU as well
+        if generator.device.type == "cuda":
+            torch.cuda.default_generators[torch.device(generator.device).index or 0].manual_seed(seed)
         yield
 
 

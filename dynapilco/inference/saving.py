@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from dynapilco.core.registry import Registry
 from dynapilco.core.storage import read_fields, read_tensors, save_state
 from dynapilco.inference.likelihoods import LIKELIHOODS
 from dynapilco.inference.method import METHODS
+from dynapilco.inference.own_loop import OwnLoop
 from dynapilco.inference.priors import PRIORS
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ PARTS: dict[str, Registry[type]] = {"inference": METHODS, "likelihood": LIKELIHO
 
 def describe(bnn: BayesianModule, exclude: Sequence[str], engine: str) -> dict[str, Any]:
     """All settings as JSON values; a part that has no name in its registry is described by its class alone."""
-    return {
+    settings = {
         "format": FORMAT,
         "version": VERSION,
         "inference": _part(METHODS, bnn.method),
@@ -43,11 +45,12 @@ def describe(bnn: BayesianModule, exclude: Sequence[str], engine: str) -> dict[s
             for name, shape in zip(bnn.model.network.full.names, bnn.model.network.full.shapes, strict=True)
         },
     }
+    return json.loads(json.dumps(settings))  # as a file would give them back: tuples are lists there
 
 
 def save(bnn: BayesianModule, path: Path) -> None:
     """Write the module to the folder ``path``."""
-    counters = {"calls": bnn.calls, "fits": bnn.fits, "run": bnn._run}
+    counters = {"calls": bnn.calls, "fits": bnn.fits, "run": None if bnn.loop is None else bnn.loop.numbers()}
     save_state(path, bnn.state, {**bnn.settings, **counters})
 
 
@@ -81,7 +84,7 @@ def load(cls: type[B], path: Path, net: nn.Module, parts: dict[str, Any]) -> B:
         bnn.to(state["params"].dtype)
     bnn.holder.store(state)
     bnn.calls, bnn.fits = saved["calls"], saved["fits"]
-    bnn._run = tuple(saved["run"]) if saved["run"] else None
+    bnn.loop = OwnLoop(bnn.method, *saved["run"]) if saved["run"] else None
     return bnn
 
 

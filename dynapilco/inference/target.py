@@ -275,6 +275,13 @@ class Target:
         """Whether all N rows are here, and not a batch that stands for them."""
         return self.rows == self.all.rows
 
+    def noise_factors(self, members: int) -> Tensor | None:
+        """w^-1/2 for each row (0 where w is 0), (N, 1) or (S, N, 1): the noise of a row that counts w times."""
+        weights = self.all._for(members)[2]
+        if weights is None:
+            return None
+        return torch.where(weights > 0, weights.clamp_min(1e-12).rsqrt(), 0.0).unsqueeze(-1)
+
     @property
     def sets(self) -> int:
         """R, the number of data sets."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dynapilco.core.errors import UserError
+from dynapilco.inference.draws import columns
 from dynapilco.inference.likelihoods import Likelihood
+from dynapilco.inference.target import BayesianModel
 
 
 def guess_outputs(net: nn.Module, likelihood: Likelihood) -> int:
@@ -36,3 +39,20 @@ def _last_layer(net: nn.Module) -> tuple[nn.Module, int] | None:
         if isinstance(width, int):
             return module, width
     return None
+
+
+def check_width(model: BayesianModel, state: dict[str, Tensor], x: Tensor) -> None:
+    """Raise ``UserError`` unless the network takes rows like x (B, *in) and serves the model's target columns."""
+    flat = model.full(state["params"][:1], state["points"][:1])
+    try:
+        with torch.no_grad():
+            f = columns(model.network.shared(flat, x))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"x: the network takes no {x.dtype} rows of shape {tuple(x.shape[1:])} ({reason})") from error
+    wanted = model.likelihood.network_outputs(model.outputs)
+    if f.shape[-1] != wanted:
+        raise UserError(
+            f"outputs={model.outputs}: the network gives {f.shape[-1]} columns a row, "
+            f"{type(model.likelihood).__name__} needs {wanted}; give outputs=..., the number of target columns"
+        )

@@ -42,12 +42,18 @@ class Cell:
         chosen = self.choose(store) if self.tune else self.configs[0]
         kept = store.test_rows(self.source.name, self.method)
         text = chosen.text(self.method, self.source.name)
-        if len(kept) == len(self.source.tests) and all(row["settings"] == text for row in kept):
+        if len(kept) == len(self.source.tests) and all(
+            row["settings"] == text and row["tuned"] == self._tuned for row in kept
+        ):
             return fresh
         data = self.source.outer()
         outcome = run(self._settings(chosen), data, SEED, callback=progress(f"test {chosen.name}"))
         store.put_test(self._test_rows(chosen, data, outcome))
         return True
+
+    @property
+    def _tuned(self) -> str:
+        return str(self.tune and len(self.configs) > 1)
 
     def choose(self, store: Store) -> Config:
         """The configuration of the lowest mean inner NLL; diverged ones do not count."""
@@ -88,7 +94,7 @@ class Cell:
         return {**self._common(config, outcome), **means, "nll_by_split": each}
 
     def _test_rows(self, config: Config, data: Splits, outcome: Outcome) -> list[Row]:
-        common = {**self._common(config, outcome), "tuned": str(self.tune and len(self.configs) > 1)}
+        common = {**self._common(config, outcome), "tuned": self._tuned}
         rows = []
         for number, one in zip(data.numbers, outcome.scores, strict=True):
             values = {f.name: f"{getattr(one, f.name):.6g}" for f in fields(one)}

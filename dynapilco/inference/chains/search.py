@@ -45,7 +45,8 @@ def begin_search(state: State, target: Target, start: str, generator: torch.Gene
     params, y = state["params"], target.all.y
     shape = (params.shape[0], target.rows, y.shape[-1])
     errors = torch.randn(shape, generator=generator, device=params.device, dtype=y.dtype)
-    state["errors"] = errors * target.temperature**0.5
+    factors = target.noise_factors(params.shape[0])
+    state["errors"] = (errors if factors is None else errors * factors) * target.temperature**0.5
 
 
 def end_search(state: State) -> None:

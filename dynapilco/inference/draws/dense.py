@@ -24,6 +24,8 @@ class DenseDraw(Draw):
 
     def each(self, x: Tensor) -> Tensor:  # noqa: D102
         self._check_each(x)
+        if x.dim() > 3:  # Linear layers act on the last axis
+            return self.each(x.flatten(1, -2)).unflatten(1, x.shape[1:-1])
         if self.stack.groups == self.size and not self._masked:
             return self.stack(x)
         rows = x.reshape(1, -1, x.shape[-1])

@@ -100,7 +100,9 @@ class Ensemble(LossMethod):
             state["counts"] = counts.scatter_add_(1, index, torch.ones_like(counts))
         if self.target_noise:
             shape = (members, target.rows, y.shape[-1])
-            state["errors"] = torch.randn(shape, generator=generator, device=y.device, dtype=y.dtype)
+            errors = torch.randn(shape, generator=generator, device=y.device, dtype=y.dtype)
+            factors = target.noise_factors(members)
+            state["errors"] = errors if factors is None else errors * factors
 
     def loss(self, state: State, batch: Batch, generator: torch.Generator) -> Tensor:
         """The potential of the kind, (S,)."""

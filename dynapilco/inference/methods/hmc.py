@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ class HMC(ChainMethod):
     adapt_mass : bool
         Adapt M.
     """
+
+    full_batch: ClassVar[bool] = True
 
     members: int = 8
     cold_steps: int = 2500

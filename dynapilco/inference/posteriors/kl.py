@@ -157,6 +157,7 @@ def _precision(prior: Prior, layout: ParameterLayout, device: torch.device, dtyp
     return _cached_precision(prior, layout, device, dtype)
 
 
+@torch.inference_mode(False)  # cached: an inference tensor would fail in a later fit
 def _compute_precision(
     prior: Prior, layout: ParameterLayout, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, float]:

@@ -38,6 +38,7 @@ def diagonal_normal(prior: Prior, params: Tensor, layout: ParameterLayout) -> Te
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # cached: an inference tensor would fail in a later fit
 def _cached(prior: Prior, layout: ParameterLayout, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, float]:
     std = prior.std(layout).to(device, dtype)
     return 0.5 / std.square(), float(std.double().log().sum()) + 0.5 * layout.total * math.log(2 * math.pi)

@@ -102,6 +102,7 @@ def _assemble(pieces: list[tuple[_Group, Tensor]]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # cached: an inference tensor would fail in a later fit
 def _groups(prior: PerLayer, layout: ParameterLayout) -> tuple[tuple[Prior, _Group], ...]:
     """Raises ``UserError`` where a parameter matches no pattern."""
     patterns = [pattern for pattern, _ in prior.priors]
