@@ -58,7 +58,7 @@ def test_ones_own_loop_notices_divergence(name):
     good = {k: v.clone() for k, v in bnn.state.items()}
     bnn.loop.good = good
     bnn.holder.params.data.fill_(1e30)
-    with pytest.raises(DivergenceError, match="diverged at step"):
+    with pytest.raises(DivergenceError, match="diverged at step"):  # noqa: PT012
         for _ in range(90):
             bnn.step(X, Y)
     assert all(torch.equal(bnn.state[k], v) for k, v in good.items())
