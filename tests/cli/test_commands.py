@@ -64,9 +64,7 @@ def test_help_has_a_sentence_and_a_default_for_every_option(cli, method):
     assert "examples:" in out
     text = " ".join(out.replace("│", " ").split())
     options = METHODS[method]()
-    names = [
-        f.name for f in fields(options) if not isinstance(getattr(options, f.name), Mapping)
-    ]  # from files
+    names = [f.name for f in fields(options) if not isinstance(getattr(options, f.name), Mapping)]  # from files
     nested = [f"inference-kwargs.{name}" for name in names]
     flat = [
         "env-id",
