@@ -126,8 +126,10 @@ def test_the_check_notices_lost_variance_and_a_wrong_sign_law(monkeypatch):
 
 def test_local_noise_at_every_position_would_be_another_distribution(monkeypatch):
     """Why a sequence gets flipout: treated as rows, the positions' noise would average out."""
-    batch, v = setup(Sequence())
-    v["rho"][:, 6:] = -40.0  # the head is known
+    net = Sequence()
+    nn.init.constant_(net.head.weight, 0.3)  # no unit cancels another
+    batch, v = setup(net)
+    v["rho"][:, :6], v["rho"][:, 6:] = 1.0, -40.0  # noise that shows; the head is known
 
     def as_rows(network, flat, x):
         uses = layer_uses(network, flat, x)
