@@ -11,8 +11,9 @@ from dynapilco.core.errors import UserError, unknown_name
 class DynamicsConfig:
     """The network, what it predicts, and its prior."""
 
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the hidden layers; none given takes what suits the inference method (random_features: 300, others:
+    64 64)."""
     activation: str = "tanh"
     """tanh, relu or silu."""
     targets: str = "auto"
@@ -35,5 +36,5 @@ class DynamicsConfig:
         ):
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
-        if not self.hidden or min(self.hidden) < 1:
-            raise UserError(f"hidden={self.hidden!r}: expected at least one layer, each of width 1 or more")
+        if self.hidden and min(self.hidden) < 1:
+            raise UserError(f"hidden={self.hidden!r}: expected layers of width 1 or more")

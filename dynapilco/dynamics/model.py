@@ -100,7 +100,8 @@ class DynamicsModel:
         self.stepping = Stepping(stepping.transition.to(device), stepping.effect.to(device), stepping.columns)
         inputs = len(geometry.kept(geometry.actions))
         with global_generator_from(torch_generator(seed, "skeleton")):  # some methods start at these weights
-            network = mlp(inputs, self.stepping.outputs, config.hidden, config.activation)
+            hidden = config.hidden or method.suggested_hidden
+            network = mlp(inputs, self.stepping.outputs, hidden, config.activation)
         self.bayes = BayesianModel(
             StackedNetwork(network),
             Gaussian(floor=config.noise_floor),

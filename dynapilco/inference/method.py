@@ -75,6 +75,8 @@ class InferenceMethod(ABC):
     has_loss: ClassVar[bool] = False
     full_batch: ClassVar[bool] = False
     """Whether updates need all rows at once."""
+    suggested_hidden: ClassVar[tuple[int, ...]] = (64, 64)
+    """Widths of hidden layers that suit the method, for callers that leave the choice to it."""
 
     def __post_init__(self) -> None:
         require_whole(self, "members", "cold_steps", "warm_steps", "batch_size")

@@ -49,7 +49,7 @@ class TrunkDraw(WrappedDraw):
 
     def evaluate(self, x: Tensor) -> Tensor:
         """The functions themselves: x (S, P, *in), or (1, P, *in) for all of them, -> (S, P, *out)."""
-        features = _features(self.network, self.layer, self.trunk, self.params, x.flatten(0, 1))
+        features = trunk_features(self.network, self.layer, self.trunk, self.params, x.flatten(0, 1))
         lead, inner = x.shape[:2], features.shape[1:-1]
         f = features.reshape(lead[0], -1, features.shape[-1]) @ self.weight.transpose(-1, -2)
         f = f if self.bias is None else f + self.bias.unsqueeze(1)
@@ -149,7 +149,7 @@ def check_last_layer(network: StackedNetwork, params: Tensor, x: Tensor) -> None
     assert layer is not None
     truth, why = network.shared(params, x)[0], ""
     try:
-        split = _features(network, layer, trunk_of(network.module, layer), params, x)
+        split = trunk_features(network, layer, trunk_of(network.module, layer), params, x)
         split = nn.functional.linear(split, *_head(network, layer, params).values())  # pyright: ignore[reportArgumentType]
         same = split.shape == truth.shape and torch.allclose(split, truth, rtol=1e-3, atol=1e-4)
     except (AttributeError, RuntimeError) as error:  # a forward that reads the layer's weights, or feeds its output on
@@ -161,8 +161,8 @@ def check_last_layer(network: StackedNetwork, params: Tensor, x: Tensor) -> None
         )
 
 
-def _features(network: StackedNetwork, layer: str, trunk: nn.Module, params: Tensor, rows: Tensor) -> Tensor:
-    """What the last layer sees: rows (B, *in) -> (B, *inner, width)."""
+def trunk_features(network: StackedNetwork, layer: str, trunk: nn.Module, params: Tensor, rows: Tensor) -> Tensor:
+    """What the last layer sees at params (1, n_full): rows (B, *in) -> (B, *inner, width)."""
     named = {name: p[0] for name, p in network.full.split(params).items() if not _belongs(name, layer)}
     return functional_call(trunk, named, (rows,))
 

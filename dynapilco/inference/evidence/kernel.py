@@ -1,0 +1,91 @@
+"""The covariance of a very wide dense network under its prior: a Gaussian process in closed form.
+
+With weights w ~ N(0, s_w^2), biases b ~ N(0, s_b^2) and H units feeding a layer, the covariance of a layer's inputs is
+
+    q_1(x, x') = s_w^2 x^T x' + s_b^2,        q_{l+1}(x, x') = s_w^2 H E[act(u) act(u')] + s_b^2,  (u, u') ~ N(0, q_l)
+
+and the last one is that of the outputs (Neal 1996; deep: Lee et al. 2018, "Deep neural networks as Gaussian processes").
+E is known for the error function (Williams 1998, "Computation with infinite neural networks"), which stands in for tanh by
+tanh(u) ~ erf(sqrt(pi) u / 2), and for relu (Cho & Saul 2009, "Kernel methods for deep learning").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynapilco.inference.network import StackedNetwork
+from dynapilco.inference.priors import Prior
+
+MARGIN = 1e-9
+"""Correlations are kept this far from 1, where the derivative of their angle is infinite."""
+
+
+def erf_moment(q: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """E[erf(c u) erf(c u')], c = sqrt(pi) / 2, of covariances q and variances left, right that broadcast with q."""
+    c2 = math.pi / 2
+    scale = ((1 + c2 * left) * (1 + c2 * right)).sqrt()
+    return 2 / math.pi * (c2 * q / scale).clamp(-1 + MARGIN, 1 - MARGIN).asin()
+
+
+def relu_moment(q: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """E[relu(u) relu(u')]; shapes as in :func:`erf_moment`."""
+    scale = (left * right).clamp_min(1e-300).sqrt()
+    angle = (q / scale).clamp(-1 + MARGIN, 1 - MARGIN).acos()
+    return scale / (2 * math.pi) * (angle.sin() + (math.pi - angle) * angle.cos())
+
+
+def identity_moment(q: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """E[u u'] = q."""
+    return q
+
+
+MOMENTS = {"tanh": erf_moment, "relu": relu_moment, "identity": identity_moment}
+
+
+@dataclass(frozen=True)
+class WideKernel:
+    """Covariance of one output of a dense network in the limit of wide layers.
+
+    Attributes
+    ----------
+    activation : str
+        A key of ``MOMENTS``.
+    weights, biases : tuple of float
+        Prior variances of each layer: of the weights, times the width that feeds it (for the first layer: as they
+        are), and of the biases.
+    """
+
+    activation: str
+    weights: tuple[float, ...]
+    biases: tuple[float, ...]
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Covariances (N, M) of the rows x (N, D) and y (M, D), or of x with itself."""
+        y = x if y is None else y
+        q, left, right = x @ y.T, x.square().sum(-1, keepdim=True), y.square().sum(-1).unsqueeze(0)
+        moment = MOMENTS[self.activation]
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if layer:
+                q, left, right = moment(q, left, right), moment(left, left, left), moment(right, right, right)
+            q, left, right = weight * q + bias, weight * left + bias, weight * right + bias
+        return q
+
+
+def wide_kernel(network: StackedNetwork, prior: Prior) -> WideKernel | None:
+    """The kernel of a dense network under a normal prior with one scale for each weight matrix and bias; else None."""
+    if network.dense_plan is None or network.excluded.names or not prior.gaussian:
+        return None
+    layers, activation = network.dense_plan
+    if activation not in MOMENTS:
+        return None
+    std = network.layout.split(prior.std(network.layout).double())
+    shapes = dict(zip(network.layout.names, network.layout.shapes, strict=True))
+    if any(float(s.max() - s.min()) > 1e-6 * float(s.max()) for s in std.values()):
+        return None
+    widths = [1, *(shapes[f"{layer}.weight"][1] for layer in layers[1:])]
+    weights = [float(std[f"{layer}.weight"].max()) ** 2 * w for layer, w in zip(layers, widths, strict=True)]
+    return WideKernel(activation, tuple(weights), tuple(float(std[f"{layer}.bias"].max()) ** 2 for layer in layers))
