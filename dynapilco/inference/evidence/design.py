@@ -69,19 +69,8 @@ class LastLayer:
         assert isinstance(fixed, Tensor)
         return named.get(self._full_name("bias"), fixed.detach())
 
-    def chunks(self, full: Tensor, x: Tensor, relevance: Tensor) -> Iterator[tuple[Tensor, slice]]:
-        """Features (S, B, H [+ 1]) in float64 of rows x (N, *in), some rows at a time.
-
-        Parameters
-        ----------
-        full : Tensor
-            Full parameters (S, n_full).
-        x : Tensor
-            Rows of one data set.
-        relevance : Tensor
-            Multiplies the columns of x (N, D); of size 0: nothing does.
-        """
-        x = x * relevance if relevance.numel() else x
+    def chunks(self, full: Tensor, x: Tensor) -> Iterator[tuple[Tensor, slice]]:
+        """Features (S, B, H [+ 1]) in float64 of rows x (N, *in) at full parameters (S, n_full), some rows at a time."""
         for first in range(0, x.shape[0], CHUNK):
             rows = slice(first, min(first + CHUNK, x.shape[0]))
             features = features_of(self.model.network, self.name, full, x[rows]).double()

@@ -48,31 +48,30 @@ MOMENTS = {"tanh": erf_moment, "relu": relu_moment, "identity": identity_moment}
 
 @dataclass(frozen=True)
 class WideKernel:
-    """Covariance of one output of a dense network in the limit of wide layers.
+    """Covariance of one output of a dense network in the limit of wide layers, its last bias left out.
 
     Attributes
     ----------
     activation : str
         A key of ``MOMENTS``.
-    weights, biases : tuple of float
-        Prior variances of each layer: of the weights, times the width that feeds it (for the first layer: as they
-        are), and of the biases.
+    weights : tuple of float
+        Prior variance of each layer's weights, times the width that feeds it (for the first layer: as it is).
+    biases : tuple of float
+        Prior variance of each layer's biases; that of the last one is not part of the kernel.
     """
 
     activation: str
     weights: tuple[float, ...]
     biases: tuple[float, ...]
 
-    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        """Covariances (N, M) of the rows x (N, D) and y (M, D), or of x with itself."""
-        y = x if y is None else y
-        q, left, right = x @ y.T, x.square().sum(-1, keepdim=True), y.square().sum(-1).unsqueeze(0)
+    def __call__(self, x: Tensor) -> Tensor:
+        """Covariances (..., N, N) between the rows x (..., N, D)."""
         moment = MOMENTS[self.activation]
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if layer:
-                q, left, right = moment(q, left, right), moment(left, left, left), moment(right, right, right)
-            q, left, right = weight * q + bias, weight * left + bias, weight * right + bias
-        return q
+        q, left = x @ x.transpose(-1, -2), x.square().sum(-1, keepdim=True)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            q, left = weight * q + bias, weight * left + bias
+            q, left = moment(q, left, left.transpose(-1, -2)), moment(left, left, left)
+        return self.weights[-1] * q
 
 
 def wide_kernel(network: StackedNetwork, prior: Prior) -> WideKernel | None:
@@ -83,9 +82,8 @@ def wide_kernel(network: StackedNetwork, prior: Prior) -> WideKernel | None:
     if activation not in MOMENTS:
         return None
     std = network.layout.split(prior.std(network.layout).double())
-    shapes = dict(zip(network.layout.names, network.layout.shapes, strict=True))
     if any(float(s.max() - s.min()) > 1e-6 * float(s.max()) for s in std.values()):
         return None
-    widths = [1, *(shapes[f"{layer}.weight"][1] for layer in layers[1:])]
+    widths = [1, *(std[f"{layer}.weight"].shape[1] for layer in layers[1:])]
     weights = [float(std[f"{layer}.weight"].max()) ** 2 * w for layer, w in zip(layers, widths, strict=True)]
     return WideKernel(activation, tuple(weights), tuple(float(std[f"{layer}.bias"].max()) ** 2 for layer in layers))

@@ -1,6 +1,6 @@
 """The log marginal likelihood of a Gaussian process, with the gradient in closed form.
 
-    -log N(y; 0, A) = 1/2 y^T A^-1 y + 1/2 log |A| + N/2 log 2 pi,       A = s^2 K + sigma^2 / w
+    -log N(y; 0, A) = 1/2 y^T A^-1 y + 1/2 log |A| + N/2 log 2 pi,       A = K + sigma^2 / w
     d / dA          = 1/2 (A^-1 - a a^T),   a = A^-1 y                    (Rasmussen & Williams 2006, eq. 5.9)
 """
 
@@ -31,21 +31,20 @@ class _NegativeLogEvidence(torch.autograd.Function):
         return grads[0][..., None, None] * gradient, None
 
 
-def negative_log_evidence(kernel: Tensor, y: Tensor, scale: Tensor, noise: Tensor, weights: Tensor | None) -> Tensor:
+def negative_log_evidence(kernel: Tensor, y: Tensor, noise: Tensor, weights: Tensor | None) -> Tensor:
     """-log p(y) of each output, (O,), nats.
 
     Parameters
     ----------
     kernel : Tensor
-        K, (N, N).
+        Covariance of each output's function, (O, N, N).
     y : Tensor
         (N, O).
-    scale, noise : Tensor
-        s and sigma of each output, (O,).
+    noise : Tensor
+        Standard deviation sigma of each output's noise, (O,).
     weights : Tensor or None
         w, how often each row counts, (N,).
     """
     own = noise.square().unsqueeze(-1).expand(-1, y.shape[0])
     own = own if weights is None else own / weights.clamp_min(1e-12)
-    covariance = scale.square()[:, None, None] * kernel + torch.diag_embed(own)
-    return _NegativeLogEvidence.apply(covariance, y.T)  # pyright: ignore[reportReturnType]
+    return _NegativeLogEvidence.apply(kernel + torch.diag_embed(own), y.T)  # pyright: ignore[reportReturnType]

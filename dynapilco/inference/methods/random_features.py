@@ -3,22 +3,23 @@
 Member m is a network whose hidden weights are a sample of their prior and stay there. Given them the network is linear
 in its last layer, whose posterior is normal; a sample of it is (randomise, then optimise)
 
-    v_m = v0 + (Phi^T W Phi / sigma^2 + V^-1)^-1 Phi^T W (y + sigma W^-1/2 e - Phi v0) / sigma^2,   v0 ~ N(0, V), e ~ N(0, 1)
+    v_m = argmin |y + sigma e - Phi v|^2 / sigma^2 + |(v - v0) / V^1/2|^2,     v0 ~ N(0, V), e ~ N(0, 1)
 
 (Matthews et al. 2017, "Sample-then-optimize posterior sampling for Bayesian linear models"; random features: Rahimi &
 Recht 2007). As layers widen, hidden weights learn less and less from data and this becomes exact: members are then
-samples of the Gaussian process that a wide network is (Neal 1996; Williams 1998). What narrow networks lack is knowledge of
-which inputs matter. So each input has a relevance r_i (f(x) = net(r * x)), each output a scale s_o of V and a noise
-sigma_o, found before by maximising the marginal likelihood of the wide network (MacKay 1992; automatic relevance
-determination: Neal 1996):
+samples of the Gaussian process that a wide network is (Neal 1996; Williams 1998).
 
-    r, s, sigma = argmin -log N(y; 0, s^2 K_r + sigma^2 I) - log p(r, s, sigma)
+Few rows are enough only if it is known which inputs matter. So the hidden units fall into groups; each group g has a
+relevance r_g of each input (the first layer's weights are multiplied by it) and a scale s_og for each output, which has
+a noise sigma_o. They maximise the marginal likelihood of the wide network (MacKay 1992; automatic relevance
+determination: Neal 1996), which is what the updates of a fit do; the last layers are solved at its end:
 
-That is what the updates of a fit do; the last layers are solved at its end.
+    r, s, sigma = argmin sum_o -log N(y_o; 0, sum_g s_og^2 K_{r_g} + sigma_o^2 I) - log p(r, s, sigma)
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,7 +28,6 @@ from torch import Tensor
 
 from dynapilco.core.errors import UserError
 from dynapilco.inference.adam import adam_begin, adam_step, cosine_rate
-from dynapilco.inference.draws import Draw
 from dynapilco.inference.draws.trunk import check_last_layer, last_layer, last_layer_refusal
 from dynapilco.inference.evidence import LastLayer, negative_log_evidence, solve, wide_kernel
 from dynapilco.inference.likelihoods import Gaussian
@@ -40,10 +40,14 @@ from dynapilco.inference.method import (
     register_inference,
     require_at_least,
     require_positive,
+    require_whole,
 )
 from dynapilco.inference.target import Batch, BayesianModel, Target
 
 HYPERPARAMETERS = ("log_relevance", "log_scale", "raw_noise")
+
+BORROWED = 0.1
+"""Scale at which an output begins to use the units of another output's group."""
 
 KERNEL_MEMBERS = 8
 """Members whose features stand for a wide network, where there is no closed form."""
@@ -60,6 +64,9 @@ class RandomFeatures(InferenceMethod):
         Updates of the relevances, scales and noises: few, for there are few of them.
     learning_rate : float
         Of Adam on their logarithms, with a cosine.
+    groups : int
+        G, groups of hidden units with relevances of their own, at most one for each output; more than one hidden layer,
+        or a network without a closed form, has a single group.
     spread : float
         Prior standard deviation of the logarithms of relevances and scales. Smaller is more cautious on few rows.
     evidence_rows : int
@@ -71,6 +78,7 @@ class RandomFeatures(InferenceMethod):
     cold_steps: int = 150
     warm_steps: int = 80
     learning_rate: float = 0.1
+    groups: int = 4
     spread: float = 2.0
     evidence_rows: int = 256
 
@@ -80,6 +88,8 @@ class RandomFeatures(InferenceMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "learning_rate", "spread")
+        require_whole(self, "groups", "evidence_rows")
+        require_at_least(self, 1, "groups")
         require_at_least(self, 2, "evidence_rows")
 
     def refusal(self, model: BayesianModel) -> str | None:
@@ -101,13 +111,15 @@ class RandomFeatures(InferenceMethod):
         """Networks drawn from the prior; all inputs equally relevant. Hyper-parameters have a row for each data set."""
         self.check(model)
         params, points = model.initial_from_prior(replicas * self.members, generator)
-        inputs = 0 if wide_kernel(model.network, model.prior) is None else model.network.widths[0]
+        inputs, groups = self._structure(model)
+        own = torch.arange(model.outputs).remainder(groups).unsqueeze(-1) == torch.arange(groups)
+        log_scale = torch.where(own, 0.0, math.log(BORROWED)).to(params)
         return {
             "params": params.clone(),
             "points": points,
             "anchors": params,
-            "log_relevance": params.new_zeros(replicas, inputs),
-            "log_scale": params.new_zeros(replicas, model.outputs),
+            "log_relevance": params.new_zeros(replicas, groups, inputs),
+            "log_scale": log_scale.expand(replicas, -1, -1).clone(),
             "raw_noise": model.split_points(points)[0][:: self.members].clone(),
         }
 
@@ -137,16 +149,8 @@ class RandomFeatures(InferenceMethod):
     def finish(self, state: State, target: Target, generator: torch.Generator) -> None:
         """Solve every last layer on all rows."""
         state.pop("kernel", None)
-        each = self._each(state)
         for r in range(target.sets):
-            members = slice(r * each, (r + 1) * each)
-            self._solve(state, target, r, members, generator)
-
-    def draw(self, model: BayesianModel, state: State, size: int, generator: torch.Generator) -> Draw:
-        """``size`` members, spread evenly, of inputs that are multiplied by their relevances."""
-        draw = super().draw(model, state, size, generator)
-        relevance = state["log_relevance"][0].exp()
-        return draw.fold((relevance, torch.zeros_like(relevance))) if relevance.numel() else draw
+            self._solve(state, target, r, generator)
 
     def metrics(self, state: State) -> Metrics:
         """Range of the relevances."""
@@ -161,6 +165,14 @@ class RandomFeatures(InferenceMethod):
         """Members of a data set."""
         return state["params"].shape[0] // state["log_scale"].shape[0]
 
+    def _structure(self, model: BayesianModel) -> tuple[int, int]:
+        """Inputs that have a relevance (0: none has), and groups."""
+        if wide_kernel(model.network, model.prior) is None:
+            return 0, 1
+        widths = model.network.widths
+        single = len(widths) != 3
+        return widths[0], 1 if single else min(self.groups, model.outputs, widths[1])
+
     def _objective(self, state: State, batch: Batch, r: int) -> Tensor:
         """-log p(y) - log p(hyper-parameters) of data set r, scaled up to all of its rows."""
         model, rows = batch.model, self._rows(batch)
@@ -168,14 +180,15 @@ class RandomFeatures(InferenceMethod):
         assert x is not None and y is not None
         log_relevance, log_scale = state["log_relevance"][r].double(), state["log_scale"][r].double()
         if "kernel" in state:
-            kernel = state["kernel"][r].double()
+            kernels = state["kernel"][r : r + 1]
         else:
             wide = wide_kernel(model.network, model.prior)
             assert wide is not None
-            kernel = wide(x.double() * log_relevance.exp())
+            kernels = wide(x.double() * log_relevance.exp().unsqueeze(1)) / len(log_relevance)
+        kernel = torch.einsum("og,gmn->omn", (2 * log_scale).exp(), kernels) + _bias_variance(model)
         noise = model.likelihood.constrain(state["raw_noise"][r : r + 1])[0].double().expand(y.shape[-1])
         weights = None if weights is None else weights.double()
-        evidence = negative_log_evidence(kernel, y.double(), log_scale.exp(), noise, weights).sum()
+        evidence = negative_log_evidence(kernel, y.double(), noise, weights).sum()
         prior = (log_relevance.square().sum() + log_scale.square().sum()) / (2 * self.spread**2)
         prior = prior - model.likelihood.log_prior(state["raw_noise"][r : r + 1]).double().sum()
         return evidence * (batch.rows / len(rows)) + prior
@@ -186,39 +199,70 @@ class RandomFeatures(InferenceMethod):
 
     def _sampled_kernel(self, state: State, target: Target, r: int) -> Tensor:
         """Where the wide network has no closed form: the mean over members of what their features say, (M, M)."""
-        batch, each = target.all, self._each(state)
-        layer, members = LastLayer.of(target.model), slice(r * each, r * each + min(each, KERNEL_MEMBERS))
+        batch, each, model = target.all, self._each(state), target.model
+        layer, members = LastLayer.of(model), slice(r * each, r * each + min(each, KERNEL_MEMBERS))
         x = _own(batch.x, r, batch.row_axis, self._rows(batch))
         assert x is not None
-        full = target.model.full(state["anchors"][members], state["points"][members])
-        std = layer.weights(target.model.prior.std(target.model.network.layout).to(full).unsqueeze(0))[0].double()
-        features = torch.cat([f for f, _ in layer.chunks(full, x, full.new_zeros(0))], 1) * std.square().mean(0).sqrt()
+        full = model.full(state["anchors"][members], state["points"][members])
+        std = layer.weights(model.prior.std(model.network.layout).unsqueeze(0))[0].double().to(x.device)
+        features = torch.cat([f for f, _ in layer.chunks(full, x)], 1) * std.square().mean(0).sqrt()
+        features = features[..., : features.shape[-1] - layer.has_bias]
         return (features @ features.transpose(1, 2)).mean(0)
 
-    def _solve(self, state: State, target: Target, r: int, members: slice, generator: torch.Generator) -> None:
-        model, batch, everything = target.model, target.all, slice(None)
-        layer = LastLayer.of(model)
-        x, y, weights = (_own(t, r, batch.row_axis, everything) for t in (batch.x, batch.y, batch.weights))
+    def _solve(self, state: State, target: Target, r: int, generator: torch.Generator) -> None:
+        model, batch, each = target.model, target.all, self._each(state)
+        layer, members = LastLayer.of(model), slice(r * each, (r + 1) * each)
+        x, y, weights = (_own(t, r, batch.row_axis, slice(None)) for t in (batch.x, batch.y, batch.weights))
         assert x is not None and y is not None
-        full, heat = model.full(state["anchors"][members], state["points"][members]), self.temperature**0.5
+        params = self._relevant(model, state, r, state["anchors"][members])
+        full, heat = model.full(params, state["points"][members]), self.temperature**0.5
         noise = model.likelihood.constrain(state["raw_noise"][r : r + 1])[0].double().expand(y.shape[-1])
-        prior = model.prior.std(model.network.layout).to(full.device).unsqueeze(0)
-        scale = state["log_scale"][r].double().exp().unsqueeze(-1)
-        std = layer.weights(prior)[0].double() * scale
-        anchors = layer.weights(state["anchors"][members]).double() * scale * heat
+        std = self._last_std(layer, state, r)
+        prior = layer.weights(model.prior.std(model.network.layout).to(full.device).unsqueeze(0))[0].double()
+        anchors = layer.weights(params).double() * (std / prior) * heat
         y = y.double() - layer.offset(full).double().unsqueeze(-2)
         gram, moment = 0.0, 0.0
-        for features, rows in layer.chunks(full, x, state["log_relevance"][r].exp()):
-            errors = torch.randn(len(full), features.shape[1], y.shape[-1], generator=generator, device=y.device)
+        for features, rows in layer.chunks(full, x):
+            shape = (len(full), features.shape[1], y.shape[-1])
+            errors = torch.randn(shape, generator=generator, device=y.device, dtype=params.dtype)
             w = y.new_ones(features.shape[1], 1) if weights is None else weights[rows].double().unsqueeze(-1)
-            weighted = features * w
-            seen = y[..., rows, :] + noise * heat * errors.double() * torch.where(w > 0, w.clamp_min(1e-12).rsqrt(), 0.0)
-            gram = gram + weighted.transpose(1, 2) @ features
-            moment = moment + weighted.transpose(1, 2) @ seen
-        params = state["params"].detach()
-        found = state["anchors"][members].clone()
-        layer.put(found, solve(gram, moment, std, noise, anchors).to(found.dtype))
-        params[members] = found
+            own = noise * heat * torch.where(w > 0, w.clamp_min(1e-12).rsqrt(), 0.0)
+            weighted = (features * w).transpose(1, 2)
+            gram = gram + weighted @ features
+            moment = moment + weighted @ (y[..., rows, :] + own * errors.double())
+        layer.put(params, solve(gram, moment, std, noise, anchors).to(params.dtype))
+        state["params"].detach()[members] = params
+
+    def _relevant(self, model: BayesianModel, state: State, r: int, anchors: Tensor) -> Tensor:
+        """A copy of anchors (S, n) with the first layer's weights multiplied by the relevances of their group."""
+        params = anchors.clone()
+        if state["log_relevance"].shape[-1] and model.network.dense_plan is not None:
+            layout, name = model.network.layout, f"{model.network.dense_plan[0][0]}.weight"
+            place, shape = layout.slices()[name], dict(zip(layout.names, layout.shapes, strict=True))[name]
+            relevance = state["log_relevance"][r].exp()[group_of(shape[0], state["log_relevance"].shape[1])]
+            params[:, place] = params[:, place] * relevance.flatten()
+        return params
+
+    def _last_std(self, layer: LastLayer, state: State, r: int) -> Tensor:
+        """Prior standard deviations of the last layer's weights, (O, H [+ 1])."""
+        model = layer.model
+        std = layer.weights(model.prior.std(model.network.layout).to(state["params"].device).unsqueeze(0))[0].double()
+        width, scale = std.shape[-1] - layer.has_bias, state["log_scale"][r].double().exp()
+        scale = scale[:, group_of(width, scale.shape[-1]).to(scale.device)]
+        return torch.cat([std[:, :width] * scale, std[:, width:]], -1)
+
+
+def group_of(width: int, groups: int) -> Tensor:
+    """The group of each of ``width`` units: neighbours, in parts as equal as can be."""
+    return torch.arange(width) * groups // width
+
+
+def _bias_variance(model: BayesianModel) -> float:
+    """Prior variance of the last layer's bias, 0 where it is not Bayesian."""
+    layer = LastLayer.of(model)
+    if not layer.has_bias:
+        return 0.0
+    return float(layer.weights(model.prior.std(model.network.layout).unsqueeze(0))[0, :, -1].square().mean())
 
 
 def _own(tensor: Tensor | None, r: int, axis: int, rows: Tensor | slice) -> Tensor | None:
