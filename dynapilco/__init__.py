@@ -1,7 +1,7 @@
 """dynapilco: model-based reinforcement learning with Bayesian dynamics and selectable inference.
 
 >>> from dynapilco import DynaPILCO
->>> agent = DynaPILCO("MlpPolicy", "dynapilco/CartPoleSwingUp-v0", inference="ensemble", seed=0)
+>>> agent = DynaPILCO("MlpPolicy", "dynapilco/CartPoleSwingUp-v0", inference="random_features", seed=0)
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -70,8 +70,8 @@ class DynaPILCO(BaseAlgorithm):
     Examples
     --------
     >>> from dynapilco import DynaPILCO
-    >>> agent = DynaPILCO("MlpPolicy", "dynapilco/CartPoleSwingUp-v0", inference="ensemble", seed=0)
-    >>> agent = agent.learn(total_timesteps=540)  # doctest: +SKIP
+    >>> agent = DynaPILCO("MlpPolicy", "dynapilco/CartPoleSwingUp-v0", inference="random_features", seed=0)
+    >>> agent = agent.learn(total_timesteps=360)  # doctest: +SKIP
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
@@ -82,7 +82,7 @@ class DynaPILCO(BaseAlgorithm):
         self,
         policy: str = "MlpPolicy",
         env: GymEnv | str | None = None,
-        inference: str = "ensemble",
+        inference: str = "random_features",
         inference_kwargs: dict[str, Any] | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         exploration: ExplorationConfig | dict[str, Any] | None = None,

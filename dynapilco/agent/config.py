@@ -11,6 +11,7 @@ from dynapilco.rollout.config import RolloutConfig
 from dynapilco.search.config import SearchConfig
 
 EXPLORATIONS = {
+    "multisine": "strong smooth excitation: a squashed sum of sinusoids of 0.3 to 2 Hz with random phases, of set power",
     "sinusoid": "smooth excitation: a squashed sum of sinusoids of 0.2 to 1.5 Hz with random phases",
     "random": "independent uniform actions",
 }
@@ -20,8 +21,8 @@ EXPLORATIONS = {
 class ExplorationConfig:
     """The trials before there is a model."""
 
-    kind: str = "sinusoid"
-    """'sinusoid' or 'random'."""
+    kind: str = "multisine"
+    """'multisine', 'sinusoid' or 'random'."""
     trials: int = 1
     """How many trials explore before the first policy trial."""
 
@@ -44,13 +45,13 @@ class AgentConfig:
     """MlpPolicy, RbfPolicy or LinearPolicy (or mlp, rbf, linear)."""
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
     """Options of the policy, e.g. hidden = [48, 48]."""
-    inference: str = "ensemble"
+    inference: str = "random_features"
     """Inference method of the dynamics model: one word swaps it."""
     inference_kwargs: dict[str, Any] = field(default_factory=dict)
     """Options of the inference method, e.g. members = 10."""
     seed: int = 0
     """One seed gives the same run, bit for bit on CPU."""
-    total_timesteps: int = 540
+    total_timesteps: int = 360
     """Environment steps; trials are whole, so the last one may go past it."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1', ..."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 WAVES, LOWEST_HZ, HIGHEST_HZ = 6, 0.2, 1.5
+MULTISINE_HZ = 0.3, 2.0
+MULTISINE_DRIVE = 5.0
+"""Root mean square of a multisine before it is squashed: it spends most of its time near the bounds."""
 DEFAULT_DT = 0.05
 
 
@@ -21,8 +24,9 @@ def excitation(
     Parameters
     ----------
     kind : str
-        ``"sinusoid"``: tanh of six sinusoids of 0.2 to 1.5 Hz with standard normal amplitudes and random phases;
-        ``"random"``: independent uniform.
+        ``"multisine"``: tanh of six sinusoids of 0.3 to 2 Hz with normal amplitudes and random phases, their sum
+        scaled to a root mean square of 5, so that every trial excites the system strongly; ``"sinusoid"``: the same
+        with 0.2 to 1.5 Hz and amplitudes as they are; ``"random"``: independent uniform.
     horizon : int
     low, high : ndarray
         (M,).
@@ -34,9 +38,12 @@ def excitation(
     if kind == "random":
         unit = generator.uniform(-1, 1, (horizon, columns))
     else:
+        lowest, highest = MULTISINE_HZ if kind == "multisine" else (LOWEST_HZ, HIGHEST_HZ)
         seconds = np.arange(horizon)[:, None, None] * (dt or DEFAULT_DT)
-        hertz = generator.uniform(LOWEST_HZ, HIGHEST_HZ, (WAVES, columns))
+        hertz = generator.uniform(lowest, highest, (WAVES, columns))
         phase = generator.uniform(0, 2 * np.pi, (WAVES, columns))
         amplitude = generator.standard_normal((WAVES, columns))
+        if kind == "multisine":
+            amplitude *= MULTISINE_DRIVE / np.sqrt((amplitude**2).sum(0) / 2)
         unit = np.tanh((amplitude * np.sin(2 * np.pi * hertz * seconds + phase)).sum(1))
     return ((low + high) / 2 + unit * (high - low) / 2).astype(np.float32)

@@ -49,6 +49,9 @@ HYPERPARAMETERS = ("log_relevance", "log_scale", "raw_noise")
 BORROWED = 0.1
 """Scale at which an output begins to use the units of another output's group."""
 
+MATRIX_NUMBERS = 10_000_000
+"""Numbers (80 MB) in the matrices that are solved at once."""
+
 KERNEL_MEMBERS = 8
 """Members whose features stand for a wide network, where there is no closed form."""
 
@@ -67,6 +70,8 @@ class RandomFeatures(InferenceMethod):
     groups : int
         G, groups of hidden units with relevances of their own, at most one for each output; more than one hidden layer,
         or a network without a closed form, has a single group.
+    evidence : bool
+        Learn relevances and scales; False leaves them at 1 (only the noise is learned then).
     spread : float
         Prior standard deviation of the logarithms of relevances and scales. Smaller is more cautious on few rows.
     evidence_rows : int
@@ -79,6 +84,7 @@ class RandomFeatures(InferenceMethod):
     warm_steps: int = 80
     learning_rate: float = 0.1
     groups: int = 4
+    evidence: bool = True
     spread: float = 2.0
     evidence_rows: int = 256
 
@@ -91,6 +97,8 @@ class RandomFeatures(InferenceMethod):
         require_whole(self, "groups", "evidence_rows")
         require_at_least(self, 1, "groups")
         require_at_least(self, 2, "evidence_rows")
+        if not isinstance(self.evidence, bool):
+            raise UserError(f"evidence={self.evidence!r}: expected True or False")
 
     def refusal(self, model: BayesianModel) -> str | None:
         """A posterior of the last layer that is not normal, or a last layer that cannot be told apart."""
@@ -113,7 +121,7 @@ class RandomFeatures(InferenceMethod):
         params, points = model.initial_from_prior(replicas * self.members, generator)
         inputs, groups = self._structure(model)
         own = torch.arange(model.outputs).remainder(groups).unsqueeze(-1) == torch.arange(groups)
-        log_scale = torch.where(own, 0.0, math.log(BORROWED)).to(params)
+        log_scale = torch.where(own, 0.0, math.log(BORROWED) if self.evidence else 0.0).to(params)
         return {
             "params": params.clone(),
             "points": points,
@@ -136,11 +144,13 @@ class RandomFeatures(InferenceMethod):
 
     def step(self, state: State, batch: Batch, clock: Clock, generator: torch.Generator) -> Tensor:
         """One update of relevances, scales and noises; returns the negative log evidence scaled to all rows, (S,)."""
-        leaves = {name: state[name].detach().requires_grad_(True) for name in HYPERPARAMETERS if state[name].numel()}
+        names = [name for name in self._learned if state[name].numel()]
+        leaves = {name: state[name].detach().requires_grad_(True) for name in names}
         with torch.enable_grad():
             values = torch.stack([self._objective({**state, **leaves}, batch, r) for r in range(len(state["log_scale"]))])
-            gradients = torch.autograd.grad(values.sum(), list(leaves.values()))
-        adam_step(state, dict(zip(leaves, gradients, strict=True)), cosine_rate(self.learning_rate, clock.done, clock.steps))
+            gradients = torch.autograd.grad(values.sum(), list(leaves.values())) if leaves else ()
+        rate = cosine_rate(self.learning_rate, clock.done, clock.steps)
+        adam_step(state, dict(zip(leaves, gradients, strict=True)), rate)
         noise = state["raw_noise"].repeat_interleave(self._each(state), 0)
         state["points"][:, : noise.shape[-1]] = noise
         return values.detach().to(state["params"].dtype).repeat_interleave(self._each(state))
@@ -165,13 +175,16 @@ class RandomFeatures(InferenceMethod):
         """Members of a data set."""
         return state["params"].shape[0] // state["log_scale"].shape[0]
 
+    @property
+    def _learned(self) -> tuple[str, ...]:
+        return HYPERPARAMETERS if self.evidence else HYPERPARAMETERS[2:]
+
     def _structure(self, model: BayesianModel) -> tuple[int, int]:
         """Inputs that have a relevance (0: none has), and groups."""
-        if wide_kernel(model.network, model.prior) is None:
-            return 0, 1
         widths = model.network.widths
-        single = len(widths) != 3
-        return widths[0], 1 if single else min(self.groups, model.outputs, widths[1])
+        if len(widths) < 3 or wide_kernel(model.network, model.prior) is None:
+            return 0, 1
+        return widths[0], min(self.groups, model.outputs, widths[1]) if len(widths) == 3 else 1
 
     def _objective(self, state: State, batch: Batch, r: int) -> Tensor:
         """-log p(y) - log p(hyper-parameters) of data set r, scaled up to all of its rows."""
@@ -204,34 +217,45 @@ class RandomFeatures(InferenceMethod):
         x = _own(batch.x, r, batch.row_axis, self._rows(batch))
         assert x is not None
         full = model.full(state["anchors"][members], state["points"][members])
-        std = layer.weights(model.prior.std(model.network.layout).unsqueeze(0))[0].double().to(x.device)
+        std = _prior_std(layer).to(x.device)
         features = torch.cat([f for f, _ in layer.chunks(full, x)], 1) * std.square().mean(0).sqrt()
         features = features[..., : features.shape[-1] - layer.has_bias]
         return (features @ features.transpose(1, 2)).mean(0)
 
     def _solve(self, state: State, target: Target, r: int, generator: torch.Generator) -> None:
-        model, batch, each = target.model, target.all, self._each(state)
-        layer, members = LastLayer.of(model), slice(r * each, (r + 1) * each)
+        """The last layers of data set r, some members at a time: their matrices take memory."""
+        each, layer = self._each(state), LastLayer.of(target.model)
+        width = layer.weights(state["anchors"][:1]).shape[-1]
+        block = max(1, MATRIX_NUMBERS // width**2)
+        for first in range(r * each, (r + 1) * each, block):
+            members = slice(first, min(first + block, (r + 1) * each))
+            state["params"].detach()[members] = self._solved(state, target, r, members, layer, generator)
+
+    def _solved(
+        self, state: State, target: Target, r: int, members: slice, layer: LastLayer, generator: torch.Generator
+    ) -> Tensor:
+        """Parameters (S, n) of ``members`` after the fit."""
+        model, batch, heat = target.model, target.all, self.temperature**0.5
         x, y, weights = (_own(t, r, batch.row_axis, slice(None)) for t in (batch.x, batch.y, batch.weights))
         assert x is not None and y is not None
         params = self._relevant(model, state, r, state["anchors"][members])
-        full, heat = model.full(params, state["points"][members]), self.temperature**0.5
+        full = model.full(params, state["points"][members])
         noise = model.likelihood.constrain(state["raw_noise"][r : r + 1])[0].double().expand(y.shape[-1])
-        std = self._last_std(layer, state, r)
-        prior = layer.weights(model.prior.std(model.network.layout).to(full.device).unsqueeze(0))[0].double()
+        prior, std = _prior_std(layer).to(full.device), self._last_std(layer, state, r)
         anchors = layer.weights(params).double() * (std / prior) * heat
         y = y.double() - layer.offset(full).double().unsqueeze(-2)
-        gram, moment = 0.0, 0.0
+        gram = full.new_zeros(len(full), std.shape[-1], std.shape[-1], dtype=torch.float64)
+        moment = full.new_zeros(len(full), std.shape[-1], y.shape[-1], dtype=torch.float64)
         for features, rows in layer.chunks(full, x):
             shape = (len(full), features.shape[1], y.shape[-1])
             errors = torch.randn(shape, generator=generator, device=y.device, dtype=params.dtype)
             w = y.new_ones(features.shape[1], 1) if weights is None else weights[rows].double().unsqueeze(-1)
             own = noise * heat * torch.where(w > 0, w.clamp_min(1e-12).rsqrt(), 0.0)
             weighted = (features * w).transpose(1, 2)
-            gram = gram + weighted @ features
-            moment = moment + weighted @ (y[..., rows, :] + own * errors.double())
+            gram += weighted @ features
+            moment += weighted @ (y[..., rows, :] + own * errors.double())
         layer.put(params, solve(gram, moment, std, noise, anchors).to(params.dtype))
-        state["params"].detach()[members] = params
+        return params
 
     def _relevant(self, model: BayesianModel, state: State, r: int, anchors: Tensor) -> Tensor:
         """A copy of anchors (S, n) with the first layer's weights multiplied by the relevances of their group."""
@@ -245,8 +269,7 @@ class RandomFeatures(InferenceMethod):
 
     def _last_std(self, layer: LastLayer, state: State, r: int) -> Tensor:
         """Prior standard deviations of the last layer's weights, (O, H [+ 1])."""
-        model = layer.model
-        std = layer.weights(model.prior.std(model.network.layout).to(state["params"].device).unsqueeze(0))[0].double()
+        std = _prior_std(layer).to(state["params"].device)
         width, scale = std.shape[-1] - layer.has_bias, state["log_scale"][r].double().exp()
         scale = scale[:, group_of(width, scale.shape[-1]).to(scale.device)]
         return torch.cat([std[:, :width] * scale, std[:, width:]], -1)
@@ -260,9 +283,13 @@ def group_of(width: int, groups: int) -> Tensor:
 def _bias_variance(model: BayesianModel) -> float:
     """Prior variance of the last layer's bias, 0 where it is not Bayesian."""
     layer = LastLayer.of(model)
-    if not layer.has_bias:
-        return 0.0
-    return float(layer.weights(model.prior.std(model.network.layout).unsqueeze(0))[0, :, -1].square().mean())
+    return float(_prior_std(layer)[:, -1].square().mean()) if layer.has_bias else 0.0
+
+
+def _prior_std(layer: LastLayer) -> Tensor:
+    """Prior standard deviations of the last layer's weights before they are scaled, (O, H [+ 1])."""
+    model = layer.model
+    return layer.weights(model.prior.std(model.network.layout).unsqueeze(0))[0].double()
 
 
 def _own(tensor: Tensor | None, r: int, axis: int, rows: Tensor | slice) -> Tensor | None:
