@@ -40,6 +40,10 @@ class SearchConfig:
     redraw_every: int = 20
     """Gradient steps between fresh draws of the dynamics (for an ensemble whose members are all in use, each draw is
     the same)."""
+    optimism: float = 0.0
+    """beta of an objective that favours the functions under which the policy does well, (1 / beta) log mean_s
+    exp(beta J_s), J_s the mean reward of a step under function s; 0 is the mean over functions. About 10 for rewards
+    between 0 and 1."""
     initial_reward_power: float = 1.0
     """Power of the reward at the first step, for rewards in (0, 1]: below 1 widens a narrow reward."""
     final_reward_power: float = 1.0
@@ -56,6 +60,6 @@ class SearchConfig:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number above 0")
         if not self.credit_seconds or not all(0 <= s < math.inf for s in self.credit_seconds):
             raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more finite numbers of 0 or more")
-        for name in ("action_noise", "adjoint_limit"):
+        for name in ("action_noise", "adjoint_limit", "optimism"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number of 0 or more")

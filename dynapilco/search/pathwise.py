@@ -198,7 +198,8 @@ class PathwiseSearch:
         trajectories = self.simulator(params, self.noise, horizon, action_std)
         rewards = step_rewards(self.imagination.task, trajectories)
         power = reward_power(config, done)
-        objective = (rewards if power == 1 else rewards.clamp_min(1e-30) ** power).mean((0, 2, 3))
+        powered = rewards if power == 1 else rewards.clamp_min(1e-30) ** power
+        objective = optimistic_mean(powered.mean((0, 3)), config.optimism)
         (gradient,) = torch.autograd.grad(objective.sum(), params)
         good = torch.isfinite(gradient).all(1) & torch.isfinite(objective)
         self._guard(good)
@@ -264,6 +265,13 @@ def predicted_returns(
             trajectories = im.simulator(draw, policy)(params, noise, im.task.horizon)
             total += step_rewards(im.task, trajectories).sum(0).mean((1, 2))
     return total / repeats
+
+
+def optimistic_mean(values: Tensor, beta: float) -> Tensor:
+    """(1 / beta) log mean_s exp(beta v_s) of values (R, S), (R,); the mean for beta = 0."""
+    if beta == 0:
+        return values.mean(1)
+    return (torch.logsumexp(beta * values, 1) - math.log(values.shape[1])) / beta
 
 
 def cosine(rate: float, done: float) -> float:

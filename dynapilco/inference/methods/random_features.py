@@ -80,8 +80,8 @@ class RandomFeatures(InferenceMethod):
     """
 
     members: int = 40
-    cold_steps: int = 150
-    warm_steps: int = 80
+    cold_steps: int = 400
+    warm_steps: int = 150
     learning_rate: float = 0.1
     groups: int = 4
     evidence: bool = True
@@ -97,6 +97,8 @@ class RandomFeatures(InferenceMethod):
         require_whole(self, "groups", "evidence_rows")
         require_at_least(self, 1, "groups")
         require_at_least(self, 2, "evidence_rows")
+        if self.batch_size is not None:
+            raise UserError(f"batch_size={self.batch_size!r}: random_features sees all rows at once; give None")
         if not isinstance(self.evidence, bool):
             raise UserError(f"evidence={self.evidence!r}: expected True or False")
 

@@ -215,7 +215,7 @@ def test_refusals():
     ):
         with pytest.raises(UserError, match=message):
             BayesianModule(net, "random_features", **options)
-    for options in ({"members": 0}, {"spread": 0.0}, {"evidence_rows": 1}, {"groups": 0}, {"evidence": 1}):
+    for options in ({"members": 0}, {"spread": 0.0}, {"evidence_rows": 1}, {"groups": 0}, {"evidence": 1}, {"batch_size": 5}):
         with pytest.raises(UserError, match=next(iter(options))):
             RandomFeatures(**options)
     bnn = BayesianModule(net, "random_features")
