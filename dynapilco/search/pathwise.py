@@ -132,7 +132,7 @@ class PathwiseSearch:
         winner = finalists[best].clone()
         return SearchReport(
             winner,
-            float(self._evaluate(winner.unsqueeze(0))),  # once more: what won by these samples looks too good in them
+            float(self._evaluate(winner.unsqueeze(0), optimism=0.0)),  # once more: what won by these samples looks too good in them
             origin[best],
             returns.tolist(),
             self.bad_rollouts,
@@ -223,9 +223,10 @@ class PathwiseSearch:
             self.origin[i] = "fresh"
             self.restarts += 1
 
-    def _evaluate(self, params: Tensor) -> Tensor:
+    def _evaluate(self, params: Tensor, optimism: float | None = None) -> Tensor:
         """Predicted return of each row of params (R, n) over fresh draws and noise, without action noise; (R,)."""
-        returns = predicted_returns(self.policy, params, self.imagination, self.generator, EVALUATIONS)
+        optimism = self.config.optimism if optimism is None else optimism
+        returns = predicted_returns(self.policy, params, self.imagination, self.generator, EVALUATIONS, optimism)
         self.bad_rollouts += int((~torch.isfinite(returns)).sum())
         return only_finite(returns)
 
@@ -245,9 +246,14 @@ def step_rewards(task: Task, trajectories: Trajectories) -> Tensor:
 
 
 def predicted_returns(
-    policy: Policy, params: Tensor, imagination: Imagination, generator: torch.Generator, repeats: int
+    policy: Policy,
+    params: Tensor,
+    imagination: Imagination,
+    generator: torch.Generator,
+    repeats: int,
+    optimism: float = 0.0,
 ) -> Tensor:
-    """Mean imagined return over a trial of candidates (R, n), by ``repeats`` fresh draws; (R,)."""
+    """Mean (or optimistic mean) imagined return over a trial of candidates (R, n), by ``repeats`` fresh draws; (R,)."""
     im = imagination
     total = torch.zeros(params.shape[0], device=params.device)
     with torch.no_grad():
@@ -263,7 +269,7 @@ def predicted_returns(
                 moment_matching=im.moment_matching,
             )
             trajectories = im.simulator(draw, policy)(params, noise, im.task.horizon)
-            total += step_rewards(im.task, trajectories).sum(0).mean((1, 2))
+            total += im.task.horizon * optimistic_mean(step_rewards(im.task, trajectories).mean((0, 3)), optimism)
     return total / repeats
 
 
