@@ -26,13 +26,19 @@ COMMON = ("--total-timesteps", STEPS, "--no-video")
 SETTINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "default": ("the default settings", ()),
     "ensemble": ("anchored ensemble of 2x64, no relevances", ("--inference", "ensemble")),
-    "no evidence": ("random features without evidence: all inputs equally relevant", ("--inference-kwargs.no-evidence",)),
+    "no evidence": (
+        "random features without evidence: all inputs equally relevant",
+        ("--inference-kwargs.no-evidence",),
+    ),
     "one group": ("one set of relevances for all outputs", ("--inference-kwargs.groups", "1")),
     "10 members": ("10 functions of 16 particles instead of 40 of 4", ("--inference-kwargs.members", "10")),
     "100 units": ("100 hidden units instead of 300", ("--dynamics.hidden", "100")),
     "velocity": ("velocities alone: positions by the trapezoidal rule", ("--dynamics.targets", "velocity")),
     "delta": ("changes of all columns instead of integrated positions", ("--dynamics.targets", "delta")),
-    "floor 0.001": ("smallest noise 0.001 instead of 0.005 of the targets' spread", ("--dynamics.noise-floor", "0.001")),
+    "floor 0.001": (
+        "smallest noise 0.001 instead of 0.005 of the targets' spread",
+        ("--dynamics.noise-floor", "0.001"),
+    ),
     "sinusoid": ("weaker excitation: sinusoids of random power", ("--exploration.kind", "sinusoid")),
     "random": ("excitation by white noise", ("--exploration.kind", "random")),
     "moment matching": ("Gaussian particles after each step", ("--rollout.propagation", "moment_matching")),
@@ -41,7 +47,10 @@ SETTINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("--search.credit-seconds", "0", "--search.adjoint-limit", "0"),
     ),
     "one start": ("one fresh candidate instead of four", ("--search.fresh-starts", "1")),
-    "half the steps": ("200 gradient steps, 50 of screening", ("--search.steps", "200", "--search.screening-steps", "50")),
+    "half the steps": (
+        "200 gradient steps, 50 of screening",
+        ("--search.steps", "200", "--search.screening-steps", "50"),
+    ),
     "twice the steps": ("800 gradient steps", ("--search.steps", "800")),
     "no action noise": ("no smoothing by action noise", ("--search.action-noise", "0")),
     "common random numbers": ("the same random numbers for 50 steps", ("--search.refresh-every", "50")),
@@ -99,7 +108,9 @@ def line(name: str, results: list[SeedResult]) -> str:
 
 def mean(results: list[SeedResult], column: str) -> float:
     """Mean of a column of progress.csv over seeds and policy trials."""
-    values = [float(row[column]) for r in results for row in r.trials if row["predicted_return"] != "" and row[column] != ""]
+    values = [
+        float(row[column]) for r in results for row in r.trials if row["predicted_return"] != "" and row[column] != ""
+    ]
     return float(np.mean(values)) if values else float("nan")
 
 
@@ -108,9 +119,9 @@ def table(runs: Path, seeds: range) -> str:
     head = [
         "# Ablations",
         "",
-        f"Written by `experiments/ablations.py`: `CartPoleSwingUp-v0`, tuning seeds {seeds.start} to {seeds.stop - 1}; successes of "
-        "policy trials 1, 2, 3, counted alone, with Wilson 95 % intervals; coverage of 95 % intervals on unseen trials, one step "
-        "ahead and over the whole trial; seconds of model and policy for a policy trial, two runs at a time on two cores.",
+        f"Written by `experiments/ablations.py`: `CartPoleSwingUp-v0`, tuning seeds {seeds.start} to {seeds.stop - 1};",
+        "successes of policy trials 1, 2, 3, counted alone, with Wilson 95 % intervals; coverage of 95 % intervals on",
+        "unseen trials, one step ahead and over the whole trial; seconds of model and policy for a policy trial.",
         "",
         "| setting | what changes | trial 1 | trial 2 | trial 3 | one step | whole trial | seconds |",
         "|---|---|---|---|---|---|---|---|",

@@ -57,7 +57,7 @@ TRIAL_COLUMNS = (
 )
 
 MC_PILCO = (0, 7, 31, 39, 47)
-"""Successes out of 50 at policy trials 1 to 5 on MC-PILCO's cart-pole, with its sensor noise; recalled from the paper."""
+"""Successes of 50 seeds at policy trials 1 to 5 on MC-PILCO's cart-pole with sensor noise, recalled from the paper."""
 MC_PILCO_SEEDS = 50
 MC_PILCO_ENV = "dynapilco/CartPoleSwingUp-v0"
 

@@ -11,7 +11,7 @@ from dynapilco.rollout.config import RolloutConfig
 from dynapilco.search.config import SearchConfig
 
 EXPLORATIONS = {
-    "multisine": "strong smooth excitation: a squashed sum of sinusoids of 0.3 to 2 Hz with random phases, of set power",
+    "multisine": "strong excitation: a squashed sum of sinusoids of 0.3 to 2 Hz with random phases and set power",
     "sinusoid": "smooth excitation: a squashed sum of sinusoids of 0.2 to 1.5 Hz with random phases",
     "random": "independent uniform actions",
 }

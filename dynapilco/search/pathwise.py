@@ -132,7 +132,9 @@ class PathwiseSearch:
         winner = finalists[best].clone()
         return SearchReport(
             winner,
-            float(self._evaluate(winner.unsqueeze(0), optimism=0.0)),  # once more: what won by these samples looks too good in them
+            float(
+                self._evaluate(winner.unsqueeze(0), optimism=0.0)
+            ),  # once more: what won by these samples looks too good in them
             origin[best],
             returns.tolist(),
             self.bad_rollouts,

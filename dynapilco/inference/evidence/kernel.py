@@ -4,9 +4,9 @@ With weights w ~ N(0, s_w^2), biases b ~ N(0, s_b^2) and H units feeding a layer
 
     q_1(x, x') = s_w^2 x^T x' + s_b^2,        q_{l+1}(x, x') = s_w^2 H E[act(u) act(u')] + s_b^2,  (u, u') ~ N(0, q_l)
 
-and the last one is that of the outputs (Neal 1996; deep: Lee et al. 2018, "Deep neural networks as Gaussian processes").
-E is known for the error function (Williams 1998, "Computation with infinite neural networks"), which stands in for tanh by
-tanh(u) ~ erf(sqrt(pi) u / 2), and for relu (Cho & Saul 2009, "Kernel methods for deep learning").
+and the last one is that of the outputs (Neal 1996; deep: Lee et al. 2018, "Deep neural networks as Gaussian
+processes"). E is known for the error function (Williams 1998, "Computation with infinite neural networks"), which
+stands in for tanh by tanh(u) ~ erf(sqrt(pi) u / 2), and for relu (Cho & Saul 2009, "Kernel methods for deep learning").
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dynapilco.inference.network import StackedNetwork

@@ -1,7 +1,7 @@
 """The log marginal likelihood of a Gaussian process, with the gradient in closed form.
 
-    -log N(y; 0, A) = 1/2 y^T A^-1 y + 1/2 log |A| + N/2 log 2 pi,       A = K + sigma^2 / w
-    d / dA          = 1/2 (A^-1 - a a^T),   a = A^-1 y                    (Rasmussen & Williams 2006, eq. 5.9)
+-log N(y; 0, A) = 1/2 y^T A^-1 y + 1/2 log |A| + N/2 log 2 pi,       A = K + sigma^2 / w
+d / dA          = 1/2 (A^-1 - a a^T),   a = A^-1 y                    (Rasmussen & Williams 2006, eq. 5.9)
 """
 
 from __future__ import annotations

@@ -18,9 +18,8 @@ from dynapilco.inference import (
     fit,
     mlp,
 )
-from dynapilco.inference.evidence import negative_log_evidence, wide_kernel
-from dynapilco.inference.methods import random_features
-from dynapilco.inference.methods.random_features import RandomFeatures, group_of
+from dynapilco.inference.evidence import group_of, members, negative_log_evidence, wide_kernel
+from dynapilco.inference.methods.random_features import RandomFeatures
 from tests.inference.harness import conjugate, gen, rand
 
 
@@ -58,8 +57,8 @@ def test_conjugate_regression_is_exact(temperature):
 
 
 def test_a_broken_factor_is_noticed(monkeypatch):
-    solve = random_features.solve
-    monkeypatch.setattr(random_features, "solve", lambda g, m, s, noise, a: solve(g, m, s, noise * 2, a))
+    solve = members.solve
+    monkeypatch.setattr(members, "solve", lambda g, m, s, noise, a: solve(g, m, s, noise * 2, a))
     with pytest.raises(AssertionError):
         check_moments(conjugate(), RandomFeatures(members=4000, evidence=False))
 
@@ -113,7 +112,8 @@ def test_relevances_find_the_inputs_that_matter():
     assert (plain["log_relevance"] == 0).all()
     test_x, truth = rand(400, 5, seed=9), problem(outputs=2, rows=400, seed=9, noise=0.0)[2]
     errors = [
-        (RandomFeatures().draw(model, s, 40, gen())(test_x).mean(0) - truth).square().mean().sqrt() for s in (state, plain)
+        (RandomFeatures().draw(model, s, 40, gen())(test_x).mean(0) - truth).square().mean().sqrt()
+        for s in (state, plain)
     ]
     assert errors[0] < 0.6 * errors[1]
 
@@ -215,7 +215,14 @@ def test_refusals():
     ):
         with pytest.raises(UserError, match=message):
             BayesianModule(net, "random_features", **options)
-    for options in ({"members": 0}, {"spread": 0.0}, {"evidence_rows": 1}, {"groups": 0}, {"evidence": 1}, {"batch_size": 5}):
+    for options in (
+        {"members": 0},
+        {"spread": 0.0},
+        {"evidence_rows": 1},
+        {"groups": 0},
+        {"evidence": 1},
+        {"batch_size": 5},
+    ):
         with pytest.raises(UserError, match=next(iter(options))):
             RandomFeatures(**options)
     bnn = BayesianModule(net, "random_features")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dynapilco.core.errors import UserError
-from dynapilco.inference.draws.trunk import last_layer, trunk_features, trunk_of
+from dynapilco.inference.draws.trunk import last_layer, last_layer_refusal, trunk_features, trunk_of
+from dynapilco.inference.likelihoods import Gaussian
 from dynapilco.inference.network import StackedNetwork
 from dynapilco.inference.stack import ACTIVATIONS
 from dynapilco.inference.target import BayesianModel
@@ -43,6 +44,14 @@ class LastLayer:
         """Whether the bias is Bayesian."""
         return self._full_name("bias") in self.model.network.layout.names
 
+    def prior_std(self) -> Tensor:
+        """Prior standard deviations of the weights (and bias), (O, H [+ 1])."""
+        return self.weights(self.model.prior.std(self.model.network.layout).unsqueeze(0))[0].double()
+
+    def bias_variance(self) -> float:
+        """Prior variance of the bias, 0 where it is not Bayesian."""
+        return float(self.prior_std()[:, -1].square().mean()) if self.has_bias else 0.0
+
     def weights(self, params: Tensor) -> Tensor:
         """Weight and (where it is Bayesian) bias out of params (S, n), (S, O, H [+ 1])."""
         named = self.model.network.layout.split(params)
@@ -70,20 +79,31 @@ class LastLayer:
         return named.get(self._full_name("bias"), fixed.detach())
 
     def chunks(self, full: Tensor, x: Tensor) -> Iterator[tuple[Tensor, slice]]:
-        """Features (S, B, H [+ 1]) in float64 of rows x (N, *in) at full parameters (S, n_full), some rows at a time."""
+        """Features (S, B, H [+ 1]), float64, of rows x (N, *in) at full parameters (S, n_full), some rows at a time."""
         for first in range(0, x.shape[0], CHUNK):
             rows = slice(first, min(first + CHUNK, x.shape[0]))
             features = features_of(self.model.network, self.name, full, x[rows]).double()
             if features.dim() != 3:
-                raise UserError(
-                    f"the last layer {self.name!r} sees {tuple(features.shape[2:])} numbers for a row: expected a vector"
-                )
+                shape = tuple(features.shape[2:])
+                raise UserError(f"the last layer {self.name!r} sees {shape} numbers for a row: expected a vector")
             if self.has_bias:
                 features = torch.cat([features, features.new_ones(*features.shape[:-1], 1)], -1)
             yield features, rows
 
     def _full_name(self, kind: str) -> str:
         return f"{self.name}.{kind}".lstrip(".")
+
+
+def refusal(model: BayesianModel) -> str | None:
+    """Why the posterior of the last layer, given the others, is not normal or cannot be told apart; None if it is."""
+    if not isinstance(model.likelihood, Gaussian):
+        return f"needs the Gaussian likelihood, got {type(model.likelihood).__name__}"
+    if not model.prior.gaussian:
+        return f"needs a normal prior, got {type(model.prior).__name__}"
+    reason = last_layer_refusal(model.network)
+    if reason is None and f"{last_layer(model.network.module)}.weight".lstrip(".") not in model.network.layout.names:
+        return "the weights of the last layer are excluded"
+    return reason
 
 
 @torch.no_grad()
