@@ -22,7 +22,7 @@ def test_quick_start_holds_fields_of_the_configuration():
     values = tomllib.loads(QUICKSTART.read_text())
     config = build_config(values)
     assert (config.env_id, config.inference, config.total_timesteps) == (
-        "dynapilco/CartPoleSwingUp-v0", "ensemble", 540,
+        "dynapilco/CartPoleSwingUp-v0", "random_features", 360,
     )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def test_list_explains_every_registered_name(cli):
         *POLICIES,
         "tsinf",
         "moment_matching",
+        "multisine",
         "sinusoid",
         "random",
         "dynapilco/PendulumSwingUp-v0",

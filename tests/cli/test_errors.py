@@ -33,7 +33,7 @@ TRAIN_ERRORS = {
     ("--rollout.propagation", "moment"): "moment_matching",
     ("--exploration.kind", "sinus"): "did you mean sinusoid",
     ("--inference-kwargs.memberz", "3"): "--inference-kwargs.members",
-    ("--inference-kwargs.scale", "0.5"): "--inference-kwargs.beta",
+    ("--inference-kwargs.scale", "0.5"): "--inference-kwargs.spread",
     ("--inference-kwargs.members", "0"): "members=0: expected at least 1",
     ("--policy-kwargs.units", "3"): "--policy-kwargs.hidden",
     ("--env-kwargs.fraction", "3"): "fraction",

@@ -24,7 +24,7 @@ def test_a_run_leaves_everything_behind(cli):
     code, out, err = cli("train", "--total-timesteps", 180)
     (run_dir,) = Path("runs").iterdir()
     assert (code, err) == (0, "")
-    assert run_dir.name.startswith("dynapilco-CartPoleSwingUp-v0__ensemble__s0__2")
+    assert run_dir.name.startswith("dynapilco-CartPoleSwingUp-v0__random_features__s0__2")
     assert {name for name in files(run_dir) if not name.endswith(".safetensors")} == {
         "checkpoint/state.json", "command.txt", "config.toml", "progress.csv", "summary.json",
         "videos/trial-02.mp4", "figures/learning_curve.png",
@@ -74,7 +74,7 @@ def test_another_method_leaves_the_options_of_the_file_out_and_says_so(cli):
     Path("c.toml").write_text("total_timesteps = 60\n[inference_kwargs]\nmembers = 4\n")
     code, out, _ = cli("train", "--config", "c.toml", "--inference", "dropout", "--out", "a", "--no-video")
     assert code == 0
-    assert "inference_kwargs of the file belong to 'ensemble'" in out
+    assert "inference_kwargs of the file belong to 'random_features'" in out
     assert build_config(tomllib.loads(Path("a/config.toml").read_text())).inference == "mc_dropout"
 
 

@@ -206,7 +206,6 @@ def test_a_warm_fit_takes_the_warm_steps():
     [
         ({"targets": "velocit"}, "unknown targets 'velocit': did you mean velocity"),
         ({"noise": "sensor"}, "unknown noise 'sensor'"),
-        ({"hidden": ()}, "hidden"),
         ({"hidden": (8, 0)}, "hidden"),
         ({"activation": "sin"}, "activation='sin'"),
         ({"prior_scale": -1.0}, "hidden_scale=-1.0"),

@@ -12,7 +12,7 @@ from dynapilco.dynamics import DynamicsDraw, Geometry, make_stepping
 from dynapilco.inference import DenseDraw, DenseStack, Gaussian
 from dynapilco.policies import make_policy
 from dynapilco.search import Imagination, PathwiseSearch, SearchConfig, predicted_returns
-from dynapilco.search.pathwise import GIVE_UP_AFTER, Candidates, cosine, reward_power, step_rewards
+from dynapilco.search.pathwise import GIVE_UP_AFTER, Candidates, cosine, optimistic_mean, reward_power, step_rewards
 from dynapilco.tasks import Task
 
 DT, T, GOAL = 0.2, 15, 0.5
@@ -114,8 +114,8 @@ def test_halving_keeps_the_best():
     run, seen = search(config, policy), []
     evaluate = run._evaluate
 
-    def spy(params):
-        returns = evaluate(params)
+    def spy(params, **kwargs):
+        returns = evaluate(params, **kwargs)
         seen.append((params.clone(), returns))
         return returns
 
@@ -396,3 +396,14 @@ def test_a_reward_power_widens_the_reward():
 def test_bad_settings(name, value):
     with pytest.raises(UserError, match=re.escape(f"{name}={value!r}")):
         SearchConfig(**{name: value})
+
+
+def test_optimism_favours_the_functions_under_which_a_policy_does_well():
+    values = torch.tensor([[0.1, 0.5, 0.9], [0.4, 0.4, 0.4]])
+    torch.testing.assert_close(optimistic_mean(values, 0.0), values.mean(1))
+    torch.testing.assert_close(optimistic_mean(values, 1e-3), values.mean(1), atol=1e-3, rtol=0)
+    some, more = optimistic_mean(values, 5.0), optimistic_mean(values, 200.0)
+    assert values[0].mean() < some[0] < more[0] < 0.9
+    torch.testing.assert_close(more[1], torch.tensor(0.4))
+    report = search(replace(SHORT, optimism=10.0), controller()).run(None)
+    assert math.isfinite(report.predicted_return)
