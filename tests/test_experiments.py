@@ -55,13 +55,42 @@ def test_a_seed_that_never_finished_is_a_failure(tmp_path):
     assert "counted as failures): 1" in learning.report(results)
 
 
-def test_the_benchmark_prints_a_ratio_for_each_case(monkeypatch, capsys):
-    benchmark = load("benchmarks/policy_gradient_step.py")
-    monkeypatch.setattr(benchmark, "CASES", (("2x3x4x(2x8)", 2, 3, 4, 8),))
-    run(benchmark, monkeypatch, "--repeats", "2", "--engines", "torch")
-    line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith("2x3x4x(2x8)")
-    assert float(line.split()[-1]) > 0
+def test_partial_tables_and_the_comparison_with_mc_pilco():
+    learning = load("learning.py")
+    rows = [{"predicted_return": "", "coverage_95_one_step": "", "coverage_95_horizon": ""}]
+    rows += [{"predicted_return": "1", "coverage_95_one_step": c, "coverage_95_horizon": "1"} for c in ("0.5", "1")]
+    wins = [[None, False, k < 45] for k in range(50)]
+    results = [learning.SeedResult({"seed": k}, won, rows) for k, won in enumerate(wins)]
+    lines = learning.success_lines(results)
+    assert lines[0].startswith("trial 1: 0/50 (0% to 7%); MC-PILCO (recalled) 0/50, Fisher's exact test p = 1")
+    assert lines[1].startswith("trial 2: 45/50 (79% to 96%)")
+    assert float(lines[1].rpartition("= ")[2]) < 1e-10
+    assert (
+        learning.coverage_line(results, "coverage_95_one_step") == "0.750 (0.750 to 0.750); by policy trial 0.50 1.00"
+    )
+    other = [learning.SeedResult({"seed": 0, "env_id": "dynapilco/PendulumSwingUp-v0"}, [None, True], rows)]
+    assert "MC-PILCO" not in learning.success_lines(other)[0]
+
+
+def test_ablations_change_one_thing_at_a_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    ablations = load("ablations.py")
+    monkeypatch.setattr(
+        ablations, "COMMON", ("--total-timesteps", "120", "--no-video", *TINY[TINY.index("--search.steps") :])
+    )
+    monkeypatch.setattr(
+        ablations, "SETTINGS", {"default": ("nothing", ()), "no evidence": ablations.SETTINGS["no evidence"]}
+    )
+    words = ["--seeds", "1000", "1001", "--jobs", "1", "--runs", tmp_path / "runs", "--table", tmp_path / "table.md"]
+    run(ablations, monkeypatch, *words)
+    text = (tmp_path / "table.md").read_text()
+    assert "| default | nothing | 0/1 (0%-79%)" in text
+    assert "| no evidence |" in text
+    config = (tmp_path / "runs" / "no-evidence" / "seed-1000" / "config.toml").read_text()
+    assert "evidence = false" in config
+    before = text
+    run(ablations, monkeypatch, *words, "--report")
+    assert (tmp_path / "table.md").read_text() == before
 
 
 def test_the_ablation_counts_candidates(tmp_path, monkeypatch, capsys):

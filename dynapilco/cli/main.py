@@ -14,6 +14,7 @@ EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 COMMANDS = {
     "train": "learn to control an environment, from nothing, in a few trials",
     "evaluate": "run fresh episodes with the policy of a finished run",
+    "benchmark": "time policy gradients and model fits beside floors measured in the same run",
     "list": "show environments, inference methods, policies and other parts that a word selects",
 }
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        listing = "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items())
+        listing = "\n".join(f"  {name:<11}{text}" for name, text in COMMANDS.items())
         print(USAGE.format(commands=listing), end="")
         return EXIT_OK
     if words[0] == "--version":
