@@ -83,6 +83,7 @@ def test_rates_and_ceilings():
 
 
 def test_the_command_prints_ratios(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(benchmark, "STEP_CASES", (TINY,))
     monkeypatch.setattr(benchmark.model_fit, "FITS", (("small", "ensemble", {"members": 2, "cold_steps": 5}, (8,)),))
     monkeypatch.setattr(benchmark.particles, "PARTICLES", (20, 10**6))
