@@ -301,10 +301,11 @@ def test_sinks_hear_the_run(make, tmp_path):
     assert rows(DynaPILCO.load(tmp_path / "checkpoint", device="cpu")) == rows(agent)
 
 
-def test_a_fit_that_diverges_is_told_and_survived(make):
+@pytest.mark.parametrize("inference", ["ensemble", "random_features"])
+def test_a_fit_that_diverges_is_told_and_survived(make, inference):
     listener = Listener()
     kwargs = {"members": 2, "cold_steps": 30, "learning_rate": 1e30}
-    agent = make(inference="ensemble", inference_kwargs=kwargs).attach([listener])
+    agent = make(inference=inference, inference_kwargs=kwargs).attach([listener])
     agent.learn(2 * STEPS)
     assert any("the model fit diverged by step" in text for text in listener.messages)
     assert all(torch.isfinite(t).all() for t in agent.loop.state.model.values())

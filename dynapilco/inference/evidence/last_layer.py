@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynapilco.core.errors import UserError
 from dynapilco.inference.draws.trunk import last_layer, last_layer_refusal, trunk_features, trunk_of
+from dynapilco.inference.evidence import cholesky
 from dynapilco.inference.likelihoods import Gaussian
 from dynapilco.inference.network import StackedNetwork
 from dynapilco.inference.stack import ACTIVATIONS
@@ -146,6 +147,6 @@ def solve(gram: Tensor, moment: Tensor, std: Tensor, noise: Tensor, anchors: Ten
         system = gram * torch.outer(own, own)
         system.diagonal(dim1=-2, dim2=-1).add_(variance)
         right = moment[..., o] * own + variance * anchors[:, o] / own
-        u = torch.cholesky_solve(right.unsqueeze(-1), torch.linalg.cholesky(system)).squeeze(-1)
+        u = torch.cholesky_solve(right.unsqueeze(-1), cholesky.factor(system)).squeeze(-1)
         solved.append(u * own)
     return torch.stack(solved, 1)

@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dynapilco.inference.evidence import cholesky
+
 
 class _NegativeLogEvidence(torch.autograd.Function):
     """Forward once, with everything that the backward pass needs: no differentiation through a factorisation."""
 
     @staticmethod
     def forward(ctx: Any, covariance: Tensor, y: Tensor) -> Tensor:
-        factor = torch.linalg.cholesky(covariance)
+        factor = cholesky.factor(covariance)
         a = torch.cholesky_solve(y.unsqueeze(-1), factor)
         ctx.save_for_backward(factor, a)
         log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)

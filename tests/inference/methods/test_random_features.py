@@ -18,7 +18,7 @@ from dynapilco.inference import (
     fit,
     mlp,
 )
-from dynapilco.inference.evidence import group_of, members, negative_log_evidence, wide_kernel
+from dynapilco.inference.evidence import cholesky, group_of, members, negative_log_evidence, wide_kernel
 from dynapilco.inference.methods.random_features import RandomFeatures
 from tests.inference.harness import conjugate, gen, rand
 
@@ -204,6 +204,26 @@ def test_warm_start_keeps_the_hidden_layers():
     fit(method, state, Target(model, x, y), gen(), steps=method.warm_steps)
     assert torch.equal(anchors, state["anchors"])
     assert (method.draw(model, state, 4, gen())(x).mean(0) - y).std() < 0.15
+
+
+def test_a_factor_that_rounding_spoils_is_mended_and_what_cannot_be_is_nan():
+    x = rand(40, 1)
+    smooth = torch.exp(-0.001 * (x - x.T).square())  # rank 3 or so in double precision
+    bad = torch.full((40, 40), math.nan).double()
+    assert torch.linalg.cholesky_ex(smooth)[1] > 0
+    good, spoilt, hopeless = cholesky.factor(torch.stack([torch.eye(40).double(), smooth, bad]))
+    torch.testing.assert_close(good, torch.eye(40).double())
+    torch.testing.assert_close(spoilt @ spoilt.T, smooth, atol=1e-7, rtol=0)
+    assert hopeless.isnan().all()
+
+
+def test_a_fit_that_diverges_goes_back():
+    model, x, y = problem()
+    method = RandomFeatures(members=2, learning_rate=1e30)
+    state = method.init(model, gen(3))
+    report = fit(method, state, Target(model, x, y), gen(4), steps=60)
+    assert report.diverged
+    assert all(torch.isfinite(t).all() for t in state.values())
 
 
 def test_refusals():
