@@ -62,8 +62,8 @@ class RandomFeatures(InferenceMethod):
     spread : float
         Prior standard deviation of the logarithms of relevances and scales. Smaller is more cautious on few rows.
     evidence_rows : int
-        Rows that the evidence looks at, evenly spaced where there are more: its cost grows with their cube. The last
-        layers are always solved on all rows.
+        Rows that the evidence looks at, evenly spaced where there are more (it is then scaled up to all rows): its
+        cost grows with their cube. The last layers are always solved on all rows.
     """
 
     members: int = 40
@@ -129,11 +129,8 @@ class RandomFeatures(InferenceMethod):
         state.pop("kernels", None)
         each = state["params"].shape[0] // target.sets
         for r in range(target.sets):
-            own, rows, hyper = (
-                slice(r * each, (r + 1) * each),
-                evidence.Rows.of(target.all, r),
-                evidence.hyper_of(state, r),
-            )
+            rows, hyper = evidence.Rows.of(target.all, r), evidence.hyper_of(state, r)
+            own = slice(r * each, (r + 1) * each)
             anchors, points = state["anchors"][own], state["points"][own]
             found = evidence.solved_members(target.model, rows, anchors, points, hyper, self.temperature, generator)
             state["params"].detach()[own] = found
