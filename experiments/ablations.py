@@ -44,14 +44,14 @@ SETTINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "moment matching": ("Gaussian particles after each step", ("--rollout.propagation", "moment_matching")),
     "no damping": (
         "gradients pass back unchanged",
-        ("--search.credit-seconds", "0", "--search.adjoint-limit", "0"),
+        ("--search.credit-seconds", "0", "--search.final-credit-seconds", "None", "--search.adjoint-limit", "0"),
     ),
-    "one start": ("one fresh candidate instead of four", ("--search.fresh-starts", "1")),
+    "one start": ("one fresh candidate instead of six", ("--search.fresh-starts", "1")),
     "half the steps": (
-        "200 gradient steps, 50 of screening",
-        ("--search.steps", "200", "--search.screening-steps", "50"),
+        "140 gradient steps, 45 of screening",
+        ("--search.steps", "140", "--search.screening-steps", "45"),
     ),
-    "twice the steps": ("800 gradient steps", ("--search.steps", "800")),
+    "twice the steps": ("560 gradient steps", ("--search.steps", "560")),
     "no action noise": ("no smoothing by action noise", ("--search.action-noise", "0")),
     "common random numbers": ("the same random numbers for 50 steps", ("--search.refresh-every", "50")),
 }

@@ -34,7 +34,9 @@ ROWS, FIT_STEPS, EPISODES = 4_000, 2_500, 5
 
 UNDAMPED = {"credit_seconds": (0.0,), "adjoint_limit": 0.0}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "default (0.5 s and 2 s in turn)": {},
+    "default (0.5 s and 1 s in turn, to 0.5 s)": {"final_credit_seconds": 0.5},
+    "damped, 1 s to 0.5 s": {"credit_seconds": (1.0,), "final_credit_seconds": 0.5},
+    "damped, 2 s to 0.5 s": {"credit_seconds": (2.0,), "final_credit_seconds": 0.5},
     "damped, 0.5 s": {"credit_seconds": (0.5,)},
     "damped, 0.25 s": {"credit_seconds": (0.25,)},
     "damped, 1 s": {"credit_seconds": (1.0,)},
@@ -110,6 +112,7 @@ def measure(
     """Train ``candidates`` fresh policies under one setting and try each for real."""
     options = dict(SETTINGS[name])
     moment_matching = bool(options.pop("moment_matching", False))
+    options = {"final_credit_seconds": None, **options}
     config = SearchConfig(fresh_starts=candidates, survivors=candidates, **options)  # pyright: ignore[reportArgumentType]
 
     def sample(generator: torch.Generator) -> DynamicsDraw:

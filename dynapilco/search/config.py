@@ -12,22 +12,27 @@ from dynapilco.core.errors import UserError
 class SearchConfig:
     """Pathwise policy search: several starts, successive halving, Adam with clipped gradients."""
 
-    steps: int = 400
+    steps: int = 280
     """Gradient steps of the candidates that go all the way."""
-    screening_steps: int = 100
+    screening_steps: int = 90
     """Gradient steps of every candidate before the weaker ones are dropped (at most ``steps``)."""
-    fresh_starts: int = 4
+    fresh_starts: int = 6
     """Newly initialised candidates, beside the warm ones (the delivered and the newest policy)."""
     survivors: int = 2
     """Candidates that go on after screening."""
-    learning_rate: float = 0.005
+    learning_rate: float = 0.01
     """Adam's rate at the start; a cosine takes it to (nearly) zero."""
     clip_norm: float = 0.3
     """Largest norm of a candidate's gradient."""
     credit_seconds: tuple[float, ...] = (0.5, 2.0)
-    """Time constants with which gradients fade on their way back through time: candidates take them in turn, so that
-    tasks that need near-sighted gradients and tasks that need far-sighted ones both find a search that suits them. 0
-    lets gradients pass unchanged, which is chaotic in unstable systems."""
+    """Time constants with which gradients fade on their way back through time, at the start: fresh candidates take
+    them in turn, so that tasks that need near-sighted gradients and tasks that need far-sighted ones both find a
+    search that suits them; the best of each goes on after screening, as far as there are survivors. 0 lets gradients
+    pass unchanged, which is chaotic in unstable systems."""
+    final_credit_seconds: float | None = 0.5
+    """Time constant of all of them from half of the steps on, and of warm candidates always; in between it moves
+    geometrically. Far-sighted gradients find the way, near-sighted ones walk it well. ``None`` leaves each as it
+    began."""
     adjoint_limit: float = 30.0
     """Largest sensitivity of a trial's return (rewards of order 1) to a particle's state, in units of the state's
     spread, that is passed back through a step; 0 sets none."""
@@ -60,6 +65,10 @@ class SearchConfig:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number above 0")
         if not self.credit_seconds or not all(0 <= s < math.inf for s in self.credit_seconds):
             raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more finite numbers of 0 or more")
+        if self.final_credit_seconds is not None and not 0 < self.final_credit_seconds < math.inf:
+            raise UserError(
+                f"final_credit_seconds={self.final_credit_seconds!r}: expected a finite number above 0, or None"
+            )
         for name in ("action_noise", "adjoint_limit", "optimism"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number of 0 or more")

@@ -18,6 +18,7 @@ from torch import Tensor
 from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.policies.base import Policy
 from dynapilco.rollout import Damping, RolloutNoise, Simulator, Trajectories, sample_noise
+from dynapilco.search.candidates import Candidates
 from dynapilco.search.config import SearchConfig
 from dynapilco.tasks.task import Task
 
@@ -26,6 +27,13 @@ DEFAULT_DT = 0.05
 """Seconds a step, where the environment does not say."""
 GIVE_UP_AFTER = 25
 """Bad gradients in a row after which a candidate starts afresh."""
+LOST_GRADIENT = 1e-3
+"""A candidate is lost at a step where its gradient is below this share of the largest (clipped) one and its return
+nearer to the worst than to the best: where a narrow reward underflows, no gradient leads back."""
+LOST_FOR = 10
+"""Lost steps in a row after which it starts afresh."""
+LATEST_START = 0.75
+"""Share of the screening after which lost candidates are left to be dropped: a new one would come too late."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class SearchReport:
         Batches of a candidate's particles that had non-finite numbers (in the rollout or its gradient).
     restarts : int
         Candidates that were re-initialised because of them.
+    lost : int
+        Candidates that were re-initialised because they had gone where neither reward nor gradient is left.
     """
 
     params: Tensor
@@ -81,6 +91,7 @@ class SearchReport:
     returns: list[float]
     bad_rollouts: int
     restarts: int
+    lost: int
 
 
 class PathwiseSearch:
@@ -107,7 +118,7 @@ class PathwiseSearch:
     ) -> None:
         self.policy, self.imagination, self.config = policy, imagination, config
         self.generator, self.callback = generator, callback
-        self.bad_rollouts, self.restarts = 0, 0
+        self.bad_rollouts, self.restarts, self.lost = 0, 0, 0
         self.simulator: Simulator | None = None
         self.noise: RolloutNoise | None = None
 
@@ -119,7 +130,7 @@ class PathwiseSearch:
         self._ascend(0, screening)
         returns = self._evaluate(self.candidates.params.detach())
         if len(returns) > config.survivors:
-            keep = returns.argsort(descending=True)[: config.survivors]
+            keep = self.candidates.best(returns, config.survivors)
             self.candidates.keep(keep)
             self.simulator = None
             self.origin = [self.origin[i] for i in keep.tolist()]
@@ -139,6 +150,7 @@ class PathwiseSearch:
             returns.tolist(),
             self.bad_rollouts,
             self.restarts,
+            self.lost,
         )
 
     def begin(self, warm: Tensor | None, fresh: int) -> None:
@@ -149,10 +161,9 @@ class PathwiseSearch:
         if fresh:
             parts.append(self.policy.init(fresh, self.generator))
         params = torch.cat(parts)
-        dt, credit = self.imagination.task.dt or DEFAULT_DT, self.config.credit_seconds
-        decays = [math.exp(-dt / seconds) if seconds else 1.0 for seconds in credit]
-        cycle = [decays[i % len(decays)] for i in range(len(params))]
-        self.candidates = Candidates(params, torch.tensor(cycle, dtype=params.dtype, device=params.device))
+        credit, final = self.config.credit_seconds, self.config.final_credit_seconds
+        warmly = [credit[0] if final is None else final] * (len(params) - fresh)
+        self.candidates = Candidates(params, warmly + [credit[i % len(credit)] for i in range(fresh)])
 
     def _ascend(self, first: int, last: int) -> None:
         for step in range(first, last):
@@ -166,7 +177,7 @@ class PathwiseSearch:
         im, config, size = self.imagination, self.config, len(self.candidates)
         if self.simulator is None or step % config.redraw_every == 0:
             draw = im.sample_draw(self.generator)
-            self.simulator = im.simulator(draw, self.policy, self._damping(draw.size))
+            self.simulator = im.simulator(draw, self.policy, self._damping(draw.size, step / config.steps))
             self.noise = None
         stale = self.noise is None or step % config.refresh_every == 0 or self.noise.start.shape[0] != size
         if stale:
@@ -181,13 +192,20 @@ class PathwiseSearch:
                 action_noise=config.action_noise > 0,
             )
 
-    def _damping(self, draws: int) -> Damping | None:
+    def _damping(self, draws: int, done: float) -> Damping | None:
         """Each candidate's damping, for an objective that is a mean over steps and particles."""
         im, config = self.imagination, self.config
-        if config.adjoint_limit == 0 and not any(config.credit_seconds):
+        credit = [credit_seconds(first, config.final_credit_seconds, done) for first in self.candidates.credit]
+        if config.adjoint_limit == 0 and not any(credit):
             return None
-        share = im.task.horizon * draws * im.particles
-        return Damping(self.candidates.decay, config.adjoint_limit / share, self.policy.state_spread)
+        dt, share = im.task.dt or DEFAULT_DT, im.task.horizon * draws * im.particles
+        decay = [math.exp(-dt / seconds) if seconds else 1.0 for seconds in credit]
+        params = self.candidates.params
+        return Damping(
+            torch.tensor(decay, dtype=params.dtype, device=params.device),
+            config.adjoint_limit / share,
+            self.policy.state_spread,
+        )
 
     def step(self, step: int) -> Tensor:
         """Clipped Adam step number ``step`` of every candidate; returns J per candidate, (R,)."""
@@ -207,6 +225,8 @@ class PathwiseSearch:
         self._guard(good)
         gradient = torch.where(good.unsqueeze(1), -gradient, torch.zeros_like(gradient))
         norm = gradient.norm(dim=1, keepdim=True)
+        if done < LATEST_START * min(config.screening_steps, config.steps) / config.steps:
+            self._start_lost_afresh(norm.squeeze(1), objective.detach())
         gradient = gradient * (config.clip_norm / norm.clamp_min(config.clip_norm))
         self.candidates.update(gradient, cosine(config.learning_rate, done), good)
         return torch.where(good, rewards.detach().mean((0, 2, 3)), -torch.inf)
@@ -221,9 +241,26 @@ class PathwiseSearch:
         counts = self.candidates.bad_in_a_row
         counts.copy_(torch.where(bad, counts + 1, 0))
         for i in (counts >= GIVE_UP_AFTER).nonzero().flatten().tolist():
-            self.candidates.replace(i, self.policy.init(1, self.generator)[0])
-            self.origin[i] = "fresh"
+            self._replace(i)
             self.restarts += 1
+
+    def _start_lost_afresh(self, norms: Tensor, returns: Tensor) -> None:
+        """Give candidates that are far from all reward another start; as ``LOST_GRADIENT`` defines it."""
+        largest = norms.clamp_max(self.config.clip_norm).max()
+        finite = torch.isfinite(returns)
+        if not bool(finite.any()):
+            return
+        worst, best = returns[finite].aminmax()
+        lost = (norms < LOST_GRADIENT * largest) & (returns < (worst + best) / 2)
+        counts = self.candidates.lost_in_a_row
+        counts.copy_(torch.where(lost, counts + 1, 0))
+        for i in (counts >= LOST_FOR).nonzero().flatten().tolist():
+            self._replace(i)
+            self.lost += 1
+
+    def _replace(self, row: int) -> None:
+        self.candidates.replace(row, self.policy.init(1, self.generator)[0])
+        self.origin[row] = "fresh"
 
     def _evaluate(self, params: Tensor, optimism: float | None = None) -> Tensor:
         """Predicted return of each row of params (R, n) over fresh draws and noise, without action noise; (R,)."""
@@ -293,50 +330,12 @@ def reward_power(config: SearchConfig, done: float) -> float:
     return config.initial_reward_power ** (1 - share) * config.final_reward_power**share
 
 
-class Candidates:
-    """R policies with their Adam moments (Kingma & Ba 2015), row by row independent.
+def credit_seconds(first: float, final: float | None, done: float) -> float:
+    """Time constant of a candidate's gradients after a share ``done`` of the steps.
 
-    Parameters
-    ----------
-    params : Tensor
-        (R, n).
-    decay : Tensor
-        How much of an adjoint passes back through a step, (R,).
+    Geometric from ``first`` to ``final`` until one half; 0 (no fading) has no way between, and stays.
     """
-
-    BETAS, EPSILON = (0.9, 0.999), 1e-8
-
-    def __init__(self, params: Tensor, decay: Tensor) -> None:
-        self.decay = decay
-        self.params = params.detach().clone().requires_grad_(True)
-        self.first, self.second = torch.zeros_like(params), torch.zeros_like(params)
-        self.count = torch.zeros(len(params), 1, device=params.device)
-        self.bad_in_a_row = torch.zeros(len(params), dtype=torch.int64, device=params.device)
-
-    def __len__(self) -> int:
-        return len(self.params)
-
-    def update(self, gradient: Tensor, rate: float, good: Tensor) -> None:
-        """One Adam step on the rows that are ``good``; the others stay as they are."""
-        b1, b2 = self.BETAS
-        rows = good.unsqueeze(1)
-        self.count += rows
-        self.first.copy_(torch.where(rows, torch.lerp(gradient, self.first, b1), self.first))
-        self.second.copy_(torch.where(rows, torch.lerp(gradient.square(), self.second, b2), self.second))
-        count = self.count.clamp_min(1)
-        step = (self.first / (1 - b1**count)) / ((self.second / (1 - b2**count)).sqrt() + self.EPSILON)
-        with torch.no_grad():
-            self.params -= rate * rows * step
-
-    def keep(self, index: Tensor) -> None:
-        """Only the candidates ``index`` go on."""
-        for name in ("first", "second", "count", "bad_in_a_row", "decay"):
-            setattr(self, name, getattr(self, name)[index].clone())
-        self.params = self.params.detach()[index].clone().requires_grad_(True)
-
-    def replace(self, row: int, params: Tensor) -> None:
-        """Put a new candidate in place of one."""
-        with torch.no_grad():
-            self.params[row] = params
-        for name in ("first", "second", "count", "bad_in_a_row"):
-            getattr(self, name)[row] = 0
+    if final is None or first == 0:
+        return first
+    share = min(1.0, 2 * done)
+    return first ** (1 - share) * final**share

@@ -12,7 +12,16 @@ from dynapilco.dynamics import DynamicsDraw, Geometry, make_stepping
 from dynapilco.inference import DenseDraw, DenseStack, Gaussian
 from dynapilco.policies import make_policy
 from dynapilco.search import Imagination, PathwiseSearch, SearchConfig, predicted_returns
-from dynapilco.search.pathwise import GIVE_UP_AFTER, Candidates, cosine, optimistic_mean, reward_power, step_rewards
+from dynapilco.search.candidates import Candidates
+from dynapilco.search.pathwise import (
+    GIVE_UP_AFTER,
+    LOST_FOR,
+    cosine,
+    credit_seconds,
+    optimistic_mean,
+    reward_power,
+    step_rewards,
+)
 from dynapilco.tasks import Task
 
 DT, T, GOAL = 0.2, 15, 0.5
@@ -110,7 +119,7 @@ def test_warm_starts_are_kept_and_never_made_worse():
 
 def test_halving_keeps_the_best():
     policy = controller()
-    config = replace(SHORT, fresh_starts=6, survivors=2, screening_steps=5)
+    config = replace(SHORT, fresh_starts=6, survivors=2, screening_steps=5, credit_seconds=(0.5,))
     run, seen = search(config, policy), []
     evaluate = run._evaluate
 
@@ -136,6 +145,66 @@ def test_halving_keeps_the_best():
     assert torch.equal(report.params, finalists[last.argmax()])
     assert torch.equal(winner[0], report.params)
     assert report.predicted_return == pytest.approx(float(again))  # by samples that did not choose the winner
+
+
+def test_the_best_of_every_credit_comes_first():
+    c = Candidates(torch.zeros(5, 2), [0.5, 1.0, 0.5, 1.0, 0.5])
+    returns = torch.tensor([5.0, 1.0, 4.0, 2.0, 3.0])
+    assert c.best(returns, 1).tolist() == [0]
+    assert c.best(returns, 2).tolist() == [0, 3]
+    assert c.best(returns, 4).tolist() == [0, 3, 2, 4]
+    assert c.best(torch.full((5,), -torch.inf), 9).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_credit_goes_from_first_to_final():
+    assert credit_seconds(2.0, 0.5, 0.0) == 2.0
+    assert credit_seconds(2.0, 0.5, 0.25) == pytest.approx(1.0)
+    assert credit_seconds(2.0, 0.5, 0.5) == credit_seconds(2.0, 0.5, 1.0) == pytest.approx(0.5)
+    assert credit_seconds(2.0, None, 0.9) == 2.0
+    assert credit_seconds(0.0, 0.5, 0.9) == 0.0  # gradients that do not fade have no way between
+
+
+def test_the_simulator_is_given_each_candidates_credit():
+    run = search(replace(SHORT, credit_seconds=(0.2, 0.8), final_credit_seconds=0.4))
+    run.begin(None, 2)
+    for done, expected in ((0.0, (0.2, 0.8)), (0.5, (0.4, 0.4))):
+        damping = run._damping(3, done)
+        assert damping.decay.tolist() == pytest.approx([math.exp(-DT / s) for s in expected])
+
+
+def far_away(state, action, next_state, xp):
+    """A reward that underflows for whoever goes left."""
+    return xp.exp(-((next_state[..., 0] - GOAL) ** 2) / 0.01)
+
+
+def test_candidates_without_reward_or_gradient_start_afresh():
+    """One candidate is sent far away, where exp underflows; within the first steps it comes back as another."""
+    policy = controller("linear")
+    config = replace(SHORT, fresh_starts=3, screening_steps=30, steps=60, action_noise=0.0)
+    run = search(config, policy, imagine(far_away))
+    run.begin(None, 3)
+    with torch.no_grad():
+        run.candidates.params[:2] *= 0.1
+        run.candidates.params[2] = 0.0
+        run.candidates.params[2, -1] = -50.0  # the bias: full force to the left
+    sent = run.candidates.params[2].detach().clone()
+    for step in range(LOST_FOR):
+        assert run.lost == 0
+        run.step(step)
+    assert run.lost == 1
+    assert not torch.allclose(run.candidates.params[2].detach(), sent, atol=1.0)
+    assert (run.restarts, run.bad_rollouts) == (0, 0)
+
+
+def test_late_in_the_screening_nobody_starts_afresh():
+    run = search(replace(SHORT, screening_steps=4, steps=60), controller("linear"), imagine(far_away))
+    run.begin(None, 2)
+    with torch.no_grad():
+        run.candidates.params[1] = 0.0
+        run.candidates.params[1, -1] = -50.0
+    for step in range(30):
+        run.step(step)
+    assert run.lost == 0
 
 
 @pytest.mark.parametrize(("starts", "survivors"), [(1, 1), (1, 4), (3, 3)])
@@ -303,7 +372,7 @@ def test_steps_go_uphill():
 
 def test_candidates_adam_equals_torch():
     params = torch.randn(3, 11, generator=gen())
-    ours, theirs = Candidates(params, torch.ones(len(params))), params.clone().requires_grad_(True)
+    ours, theirs = Candidates(params, [1.0] * len(params)), params.clone().requires_grad_(True)
     adam = torch.optim.Adam([theirs], lr=0.1)
     for step in range(30):
         gradient = torch.randn(3, 11, generator=gen(step + 1))
@@ -318,7 +387,7 @@ def test_candidates_adam_equals_torch():
 def test_rows_have_their_own_adam():
     """A row that skipped steps is where it would be had it been alone without them."""
     params = torch.randn(2, 5, generator=gen())
-    both, alone = Candidates(params, torch.ones(len(params))), Candidates(params[1:], torch.ones(1))
+    both, alone = Candidates(params, [1.0] * len(params)), Candidates(params[1:], [1.0])
     for step in range(12):
         gradient = torch.randn(2, 5, generator=gen(step + 1))
         good = torch.tensor([True, step % 3 != 0])
@@ -329,14 +398,14 @@ def test_rows_have_their_own_adam():
 
 
 def test_keeping_and_replacing_rows():
-    c = Candidates(torch.arange(12.0).reshape(4, 3), torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    c = Candidates(torch.arange(12.0).reshape(4, 3), [0.1, 0.2, 0.3, 0.4])
     c.update(torch.ones(4, 3), 0.1, torch.tensor([True, True, False, True]))
     c.keep(torch.tensor([3, 1]))
     assert len(c) == 2
     assert c.params.requires_grad
     torch.testing.assert_close(c.params.detach(), torch.tensor([[9.0, 10, 11], [3, 4, 5]]) - 0.1)
     assert c.count.flatten().tolist() == [1, 1]
-    assert c.decay.tolist() == pytest.approx([0.4, 0.2])
+    assert c.credit == [0.4, 0.2]
     c.replace(0, torch.zeros(3))
     assert c.params[0].abs().max() == 0
     assert (c.count[0], c.first[0].abs().max(), c.second[0].abs().max()) == (0, 0, 0)
@@ -391,6 +460,7 @@ def test_a_reward_power_widens_the_reward():
         ("fresh_starts", -1), ("learning_rate", 0.0), ("clip_norm", -1.0), ("clip_norm", math.nan),
         ("initial_reward_power", 0.0), ("final_reward_power", -1.0), ("action_noise", -0.1),
         ("action_noise", math.nan), ("credit_seconds", (1.0, -1.0)), ("credit_seconds", ()), ("adjoint_limit", -1.0),
+        ("final_credit_seconds", 0.0),
     ],
 )  # fmt: skip
 def test_bad_settings(name, value):
