@@ -128,7 +128,7 @@ class DynaPILCO(BaseAlgorithm):
             verbose=verbose,
             device=resolved,
             support_multi_env=False,
-            supported_action_spaces=(spaces.Box,),
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete),
         )
         self.seed = config.seed  # not handed to the base class, which would seed globally
         if _init_setup_model:

@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from dynapilco.core.errors import UserError
+from dynapilco.tasks import FlatEnv
 
 Controller = Callable[[np.ndarray, int], np.ndarray]
 """(observation (D,), step) -> action (M,)."""
@@ -26,11 +27,11 @@ class Episode:
     Attributes
     ----------
     observations : ndarray
-        (T+1, D).
+        (T+1, D), with the columns that are learned beside the motion.
     states : ndarray
-        True states, (T+1, D); the observations where the environment hides its state.
+        True states, without those columns; the observations where the environment hides its state.
     actions : ndarray
-        (T, M).
+        (T, M), as the environment took them.
     rewards : ndarray
         (T,).
     frames : list of ndarray
@@ -47,7 +48,7 @@ class Episode:
 
 
 def run_episode(
-    env: gymnasium.Env,
+    env: FlatEnv,
     controller: Controller,
     seed: int,
     horizon: int,
@@ -67,14 +68,13 @@ def run_episode(
     UserError
         When an observation or a reward is not finite; the message names the step and the value.
     """
-    observation = np.array(env.reset(seed=seed)[0])  # a copy: an environment may go on writing to its array
+    observation = env.reset(seed=seed)[0]
     observations, states, actions, rewards = [observation], [_state(env, observation)], [], []
     frames = [_picture(env)] if record else []
     ended, go_on = False, True
     while go_on and not ended:
-        action = controller(observation, len(actions))
-        observed, reward, terminated, truncated, info = env.step(action)
-        observation = np.array(observed)
+        action = env.codec.canonical(controller(observation, len(actions)))
+        observation, reward, terminated, truncated, info = env.step(action)
         _check(len(actions), observation, reward)
         observations.append(observation)
         states.append(_state(env, observation))
@@ -103,8 +103,9 @@ def _picture(env: gymnasium.Env) -> np.ndarray | None:
         return None
 
 
-def _state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:
+def _state(env: FlatEnv, observation: np.ndarray) -> np.ndarray:
     state = getattr(env.unwrapped, "state", None)
+    observation = observation[: len(observation) - len(env.learned)]
     usable = isinstance(state, np.ndarray) and state.shape == observation.shape
     return np.array(state if usable else observation, dtype=np.float64)
 

@@ -24,9 +24,9 @@ from dynapilco.dynamics import DynamicsDraw, DynamicsModel, Transitions
 from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step
 from dynapilco.inference import FitReport, make_method
 from dynapilco.policies import Policy, make_policy
-from dynapilco.rollout import Simulator, sample_noise
+from dynapilco.rollout import Simulator, StartSampler
 from dynapilco.search import Imagination, PathwiseSearch, SearchReport, only_finite, predicted_returns
-from dynapilco.tasks import Task
+from dynapilco.tasks import FlatEnv, Task
 from dynapilco.tracking.sink import Fan, Sink, Trial, TrialRow
 
 
@@ -58,7 +58,8 @@ class Loop:
         device: torch.device,
         state: LoopState | None = None,
     ) -> None:
-        self.config, self.env, self.task, self.device = config, env, task, device
+        self.config, self.task, self.device = config, task, device
+        self.env = FlatEnv(env, task.codec, task.learned)
         self.sinks: Sequence[Sink] = ()
         self._before: LoopState | None = None
         self.method = make_method(config.inference, config.inference_kwargs)
@@ -153,7 +154,7 @@ class Loop:
             episode,
             predicted_return=search.predicted_return,
             score=score,
-            coverage_95_horizon=horizon_coverage(prediction.particles[:, 1 : len(observed) + 1].cpu(), observed),
+            coverage_95_horizon=self._horizon_coverage(prediction, observed),
             nan_rollouts=search.bad_rollouts,
             seconds=(seconds_model, seconds_policy, seconds_env),
         )
@@ -188,8 +189,10 @@ class Loop:
         """Row of the best policy so far: the mean of its real return and of what the newest model predicts for it."""
         real = torch.tensor([self.state.history[t].ret for t in self.state.policy_trials])
         params = self.state.policies.to(self.device)
-        predicted = predicted_returns(self.policy, params, self._imagination(), self._generator("deliver"), 4)
-        return int((real + only_finite(predicted.cpu())).argmax())
+        imagination = self._imagination()
+        predicted = predicted_returns(self.policy, params, imagination, self._generator("deliver"), 4)
+        whole = predicted * (self.task.horizon / imagination.horizon)  # a rollout may be shorter than a trial
+        return int((real + only_finite(whole.cpu())).argmax())
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -206,18 +209,10 @@ class Loop:
     @torch.no_grad()
     def predict_trial(self, params: Tensor) -> Prediction:
         """Imagine the coming trial under the policy (n,), as an observer would see it."""
-        imagination, generator = self._imagination(), self._generator("prediction")
+        imagination, generator = replace(self._imagination(), starts=None), self._generator("prediction")
         draw = imagination.sample_draw(generator)
-        noise = sample_noise(
-            self.task,
-            draw,
-            self.task.horizon,
-            1,
-            imagination.particles,
-            generator,
-            moment_matching=imagination.moment_matching,
-        )
-        states = Simulator(draw, self.policy, imagination.particles)(params.unsqueeze(0), noise, self.task.horizon)
+        noise = imagination.noise(draw, 1, generator)
+        states = Simulator(draw, self.policy, imagination.particles)(params.unsqueeze(0), noise, imagination.horizon)
         seen = states.states
         if draw.sensor_std is not None:
             seen = seen + draw.sensor_std * torch.randn(seen.shape, generator=generator, device=self.device)
@@ -252,7 +247,30 @@ class Loop:
         def sample(generator: torch.Generator) -> DynamicsDraw:
             return self.model.draw(draws, generator)
 
-        return Imagination(self.task, sample, particles, rollout.propagation == "moment_matching")
+        trial = self.task.horizon
+        return Imagination(
+            self.task,
+            sample,
+            particles,
+            rollout.propagation == "moment_matching",
+            steps=rollout.steps(trial),
+            starts=self._starts(rollout.kind_of_start(trial)),
+        )
+
+    def _starts(self, kind: str) -> StartSampler | None:
+        """Where rollouts start; None where real episodes do."""
+        if kind == "reset":
+            return None
+        visited = self.state.data.states.to(self.device)
+
+        def sample(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+            rows = torch.randint(len(visited), shape, generator=generator, device=generator.device)
+            if kind == "replay":
+                return visited[rows]
+            fresh = torch.rand(*shape, 1, generator=generator, device=generator.device) < 0.5
+            return torch.where(fresh, self.task.sample_start(shape, generator), visited[rows])
+
+        return sample
 
     def _transitions(self, episode: Episode) -> Transitions:
         return Transitions.of_episode(
@@ -268,6 +286,11 @@ class Loop:
         draw = self.model.draw(max(20, self.method.natural_draws(50)), generator)
         assert self.model.targets is not None
         return one_step(draw, new.to(self.device), self.model.targets.std, generator)
+
+    def _horizon_coverage(self, prediction: Prediction, observed: Tensor) -> float:
+        lasting = self.task.geometry.lasting
+        predicted = prediction.particles[:, 1 : len(observed) + 1, lasting].cpu()
+        return horizon_coverage(predicted, observed[: predicted.shape[1], lasting])
 
     def _row(
         self,
@@ -302,9 +325,11 @@ class Loop:
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:
         task = self.task
         seconds = np.arange(len(episode.observations)) * (task.dt or 1.0)
+        predicted = prediction.particles[:, : len(seconds)].cpu().numpy()
+        beyond = len(seconds) - predicted.shape[1]  # a rollout may be shorter than a trial
         return Fan(
             seconds,
-            prediction.particles[:, : len(seconds)].cpu().numpy(),
+            np.pad(predicted, ((0, 0), (0, beyond), (0, 0)), constant_values=np.nan),
             episode.observations,
             task.names,
             task.units,

@@ -40,15 +40,21 @@ class ParticleRates:
         return self.gradient * (2 * model + 3 * policy)
 
 
-def measure_ceilings(device: torch.device, size: int | None = None, repeats: int = 10) -> Ceilings:
-    """The best of a few products of ``size`` squared matrices, and of copies of 16 such matrices' worth of bytes."""
-    size = size or (8192 if device.type == "cuda" else 1024)
-    a, b, out = (torch.full((size, size), 0.5, device=device) for _ in range(3))
-    source = torch.ones(16, size, size // 4, device=device)
+def measure_ceilings(device: torch.device, sizes: tuple[int, ...] = (), repeats: int = 10) -> Ceilings:
+    """The best of a few products of squared matrices of some ``sizes``, and of copies of many of the largest."""
+    sizes = sizes or ((4096, 8192) if device.type == "cuda" else (256, 512, 1024))
+    flops = max(_product_rate(device, size, repeats) for size in sizes)
+    source = torch.ones(16, max(sizes), max(sizes) // 4, device=device)
     target = torch.empty_like(source)
-    products, copies = interleaved([lambda: torch.mm(a, b, out=out), lambda: target.copy_(source)], repeats, device)
-    moved = 2 * source.numel() * source.element_size()
-    return Ceilings(2 * size**3 / (1e-3 * min(products)), moved / (1e-3 * min(copies)))
+    (copies,) = interleaved([lambda: target.copy_(source)], repeats, device)
+    return Ceilings(flops, 2 * source.numel() * source.element_size() / (1e-3 * min(copies)))
+
+
+def _product_rate(device: torch.device, size: int, repeats: int) -> float:
+    """Floating-point operations a second of a product; alone, for what runs in between empties the caches."""
+    a, b, out = (torch.full((size, size), 0.5, device=device) for _ in range(3))
+    (products,) = interleaved([lambda: torch.mm(a, b, out=out)], repeats, device)
+    return 2 * size**3 / (1e-3 * min(products))
 
 
 def particle_rates(particles: int, device: torch.device, engine: str = "auto", repeats: int = 5) -> ParticleRates:

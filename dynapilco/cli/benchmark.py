@@ -27,6 +27,7 @@ examples:
   dynapilco benchmark --repeats 100
   dynapilco benchmark --device cuda"""
 
+MOST_THREADS = 1_024
 PARTICLES_ON_CPU = 4_096
 """Larger clouds take minutes and gigabytes on a CPU."""
 
@@ -46,9 +47,10 @@ class BenchmarkOptions:
 def run(words: Sequence[str]) -> int:
     """Run the command and return its exit code."""
     options = parse(BenchmarkOptions, words, PROG, DESCRIPTION)
-    for name in ("threads", "repeats"):
-        if getattr(options, name) < 1:
-            raise UserError(f"{name}={getattr(options, name)!r}: expected at least 1")
+    for name, most in (("threads", MOST_THREADS), ("repeats", None)):
+        value = getattr(options, name)
+        if value < 1 or (most is not None and value > most):
+            raise UserError(f"{name}={value!r}: expected at least 1" + (f" and at most {most}" if most else ""))
     import torch
 
     from dynapilco.core.device import resolve_device
@@ -89,14 +91,11 @@ def print_fits(console: Console, device: torch.device) -> None:
     table = table_of(f"model fit, {ROWS} transitions", "seconds", "loss", "plain torch, seconds", "loss", "ratio")
     for fit in FITS:
         found = time_fit(*fit, device)
-        ratio = f"{found.seconds / found.reference_seconds:.2f}"
-        times = (
-            f"{found.seconds:.2f}",
-            f"{found.loss:.3f}",
-            f"{found.reference_seconds:.2f}",
-            f"{found.reference_loss:.3f}",
-        )
-        table.add_row(found.name, *times, ratio)
+        cells = [f"{found.seconds:.2f}", f"{found.loss:.3f}", "", "", ""]
+        if found.reference_seconds is not None:
+            ratio = found.seconds / found.reference_seconds
+            cells[2:] = f"{found.reference_seconds:.2f}", f"{found.reference_loss:.3f}", f"{ratio:.2f}"
+        table.add_row(found.name, *cells)
     console.print(table)
 
 

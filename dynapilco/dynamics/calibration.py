@@ -33,7 +33,9 @@ class OneStepScore:
 def one_step(
     draw: DynamicsDraw, episode: Transitions, unit: Tensor, generator: torch.Generator, samples: int = 200
 ) -> OneStepScore:
-    """Score one-step predictions with epistemic spread (functions) and noise (each function's own).
+    """Score one-step predictions of the state with epistemic spread (functions) and noise (each function's own).
+
+    Outputs about unseen columns, as a learned reward, are left out.
 
     Parameters
     ----------
@@ -50,6 +52,9 @@ def one_step(
     mean = draw.outputs(x, u)
     std = draw.functions.scale.unsqueeze(1).expand_as(mean)
     truth = draw.stepping.targets(episode.states, episode.next_states)
+    if draw.geometry.unseen:
+        of_state = [o for o, column in enumerate(draw.stepping.columns) if column not in draw.geometry.unseen]
+        mean, std, truth, unit = mean[..., of_state], std[..., of_state], truth[..., of_state], unit[of_state]
     noise = torch.randn(samples, *mean.shape, generator=generator, device=mean.device)
     low, high = interval((mean + std * noise).flatten(0, 1))
     return OneStepScore(

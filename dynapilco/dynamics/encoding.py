@@ -12,6 +12,7 @@ angles are dropped), normalising them, scaling the outputs y, and stepping
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,11 @@ class Geometry:
         (position column, velocity column).
     dt : float or None
         Seconds a step, needed to integrate positions.
+    unseen : tuple of int
+        State columns that say something about the last step alone, as a learned reward does: they are predicted, and
+        no network sees them.
+    choices : tuple of int
+        Sizes of the groups of action columns that are one-hot choices, as of a Discrete action space; none for boxes.
     """
 
     states: int
@@ -41,12 +47,20 @@ class Geometry:
     angles: tuple[int, ...] = ()
     pairs: tuple[tuple[int, int], ...] = ()
     dt: float | None = None
+    unseen: tuple[int, ...] = ()
+    choices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        columns = [*self.angles, *(c for pair in self.pairs for c in pair)]
+        columns = [*self.angles, *(c for pair in self.pairs for c in pair), *self.unseen]
         if any(not 0 <= c < self.states for c in columns):
             raise UserError(f"angles={self.angles}, pairs={self.pairs}: columns must lie in 0..{self.states - 1}")
         paired = [c for pair in self.pairs for c in pair]
+        if set(self.unseen) & {*self.angles, *paired}:
+            raise UserError(
+                f"unseen={self.unseen}: these columns can be no angles {self.angles} nor pairs {self.pairs}"
+            )
+        if self.choices and sum(self.choices) != self.actions:
+            raise UserError(f"choices={self.choices!r}: expected sizes that add up to actions={self.actions}")
         if len(set(paired)) != len(paired):
             raise UserError(f"pairs={self.pairs}: a column can be in one (position, velocity) pair only")
 
@@ -63,8 +77,13 @@ class Geometry:
         return self.states + 2 * len(self.angles)
 
     def kept(self, extra: int = 0) -> list[int]:
-        """Feature columns that a network sees: all but raw angles, and ``extra`` action columns."""
-        return [c for c in range(self.state_features + extra) if c not in self.angles]
+        """Feature columns that a network sees: all but raw angles and the unseen, and ``extra`` action columns."""
+        return [c for c in range(self.state_features + extra) if c not in (*self.angles, *self.unseen)]
+
+    @property
+    def lasting(self) -> list[int]:
+        """State columns that say where the system is: all but the unseen."""
+        return [c for c in range(self.states) if c not in self.unseen]
 
     def selection(self, extra: int = 0) -> Tensor:
         """Matrix (D + 2A + extra, kept) that picks those columns."""
@@ -120,12 +139,15 @@ def make_stepping(geometry: Geometry, targets: str) -> Stepping:
     integrates = bool(geometry.pairs) and geometry.dt is not None
     kind = ("corrected" if integrates else "delta") if targets == "auto" else targets
     eye, columns = torch.eye(geometry.states), list(range(geometry.states))
+    stays = eye.clone()
+    for c in geometry.unseen:  # is predicted itself, not its change
+        stays[c, c] = 0.0
     if kind == "delta":
-        return Stepping(eye, eye.clone(), tuple(columns))
+        return Stepping(stays, eye, tuple(columns))
     if not integrates:
         raise UserError(f"targets={targets!r} needs an environment with position_velocity_pairs and dt")
     dt = float(geometry.dt or 0.0)
-    transition, effect = eye.clone(), eye.clone()
+    transition, effect = stays, eye
     for position, velocity in geometry.pairs:
         transition[velocity, position] = dt
         effect[velocity, position] = dt / 2
@@ -155,9 +177,11 @@ class Normaliser:
         return cls(mean, _safe(rows.sub(mean).square().mean(0).sqrt(), mean))
 
     @classmethod
-    def of_targets(cls, rows: Tensor) -> Normaliser:
-        """Root mean square of rows, without centring: a change of zero stays zero."""
-        return cls(torch.zeros(rows.shape[1]), _safe(rows.square().mean(0).sqrt(), torch.zeros(1)))
+    def of_targets(cls, rows: Tensor, centred: Sequence[int] = ()) -> Normaliser:
+        """Root mean square of rows (N, columns): a change of zero stays zero; only columns ``centred`` are centred."""
+        mean = torch.zeros(rows.shape[1])
+        mean[list(centred)] = rows.mean(0)[list(centred)]
+        return cls(mean, _safe(rows.sub(mean).square().mean(0).sqrt(), mean))
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Rows in unit scale."""

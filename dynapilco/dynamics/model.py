@@ -120,10 +120,12 @@ class DynamicsModel:
         generator: torch.Generator,
         callback: Callable[[int, int, Metrics], None] | None = None,
     ) -> FitReport:
-        """Fit to all data; warm where it was fitted before."""
+        """Fit to all data; warm where it was fitted before. A warm fit that diverges leaves the model as it was."""
+        before = None if self.state is None else self.snapshot()
         data = data.to(self.device)
         rows, y = self._rows(data.states, data.actions), self.stepping.targets(data.states, data.next_states)
-        self.inputs, self.targets = Normaliser.of_inputs(rows), Normaliser.of_targets(y.cpu())
+        centred = [o for o, column in enumerate(self.stepping.columns) if column in self.geometry.unseen]
+        self.inputs, self.targets = Normaliser.of_inputs(rows), Normaliser.of_targets(y.cpu(), centred)
         self.targets = Normaliser(self.targets.mean.to(self.device), self.targets.std.to(self.device))
         warm = self.state is not None
         if self.state is None:
@@ -131,7 +133,9 @@ class DynamicsModel:
         target = Target(self.bayes, self.inputs(rows), self.targets(y), temperature=self.method.temperature)
         steps = self.method.steps(warm=warm)
         report = fit(self.method, self.state, target, generator, steps=steps, callback=callback)
-        if self.config.noise == "observation":
+        if report.diverged and before is not None:  # its last good state is one of other normalisers
+            self.restore(before)
+        elif self.config.noise == "observation":
             self.sensor_std = self._estimate_sensor_std(data, generator)
         return report
 
@@ -139,9 +143,8 @@ class DynamicsModel:
         """``size`` dynamics functions."""
         assert self.state is not None and self.inputs is not None and self.targets is not None, "fit first"
         functions = self.method.draw(self.bayes, self.state, size, generator)
-        zeros = torch.zeros_like(self.targets.std)
         functions = functions.fold(
-            (1 / self.inputs.std, -self.inputs.mean / self.inputs.std), (self.targets.std, zeros)
+            (1 / self.inputs.std, -self.inputs.mean / self.inputs.std), (self.targets.std, self.targets.mean)
         ).project(self.geometry.selection(self.geometry.actions).to(self.device))
         return DynamicsDraw(functions, self.geometry, self.stepping, self.sensor_std)
 

@@ -151,7 +151,8 @@ class Fit:
             if name in self.state and self.state[name].shape == tensor.shape:
                 self.state[name].detach().copy_(tensor)
             else:
-                self.state[name] = tensor
+                self.state[name] = tensor.clone()
+        conclude(self.method, self.state, self.target, self.generator)
 
     def _rows(self) -> tuple[Tensor | None, bool]:
         """Row numbers of the next minibatch, and whether it completes a pass over the data."""
@@ -186,6 +187,15 @@ def fit(
     run = Fit(method, state, target, generator, steps)
     run.advance(steps, callback)
     return run.report()
+
+
+def conclude(method: InferenceMethod, state: State, target: Target, generator: torch.Generator) -> None:
+    """Conclude a fit that went back, so that the parts of ``state`` agree; left out where that gives bad numbers."""
+    trial = _copy(state)
+    method.finish(trial, target, generator)
+    if is_finite(trial, 0.0):
+        state.clear()
+        state.update(trial)
 
 
 def _copy(state: State) -> State:

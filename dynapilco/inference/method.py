@@ -79,6 +79,7 @@ class InferenceMethod(ABC):
     """Widths of hidden layers that suit the method, for callers that leave the choice to it."""
 
     def __post_init__(self) -> None:
+        require_given(self)
         require_whole(self, "members", "cold_steps", "warm_steps", "batch_size")
         require_at_least(self, 1, "members", "cold_steps", "warm_steps", "batch_size")
         require_positive(self, "temperature")
@@ -149,6 +150,13 @@ def replica(state: State, index: int, replicas: int) -> State:
         return tensor[index * share : (index + 1) * share]
 
     return {name: take(tensor) for name, tensor in state.items()}
+
+
+def require_given(options: Any) -> None:
+    """Raise ``UserError`` where an option is None that is not declared as optional."""
+    for option in fields(options):
+        if getattr(options, option.name) is None and "None" not in str(option.type) and option.default is not None:
+            raise UserError(f"{option.name}=None: expected a value, {option.default!r} by default")
 
 
 def require_whole(options: object, *names: str) -> None:

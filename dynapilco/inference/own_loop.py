@@ -7,7 +7,7 @@ import math
 import torch
 
 from dynapilco.core.errors import UserError
-from dynapilco.inference.fitting import ABSURD, CHECK_EVERY, is_finite
+from dynapilco.inference.fitting import ABSURD, CHECK_EVERY, conclude, is_finite
 from dynapilco.inference.method import Clock, InferenceMethod, Metrics, State, name_of
 from dynapilco.inference.resumable import DivergenceError
 from dynapilco.inference.target import Target
@@ -71,16 +71,17 @@ class OwnLoop:
         if self.finished and math.isfinite(potential):
             self.method.finish(state, target, generator)
         if not math.isfinite(potential) or self.finished or self.done % CHECK_EVERY == 0:
-            self._check(state, potential)
+            self._check(state, potential, target, generator)
         return {"potential": potential, **self.method.metrics(state)}
 
-    def _check(self, state: State, potential: float) -> None:
+    def _check(self, state: State, potential: float, target: Target, generator: torch.Generator) -> None:
         if is_finite(state, potential) and potential <= self.began + ABSURD:
             self.good = {name: tensor.clone() for name, tensor in state.items()}
             return
         assert self.good is not None
         state.clear()
-        state.update(self.good)
+        state.update({name: tensor.clone() for name, tensor in self.good.items()})
+        conclude(self.method, state, target, generator)
         raise DivergenceError(
             f"inference {name_of(self.method)!r} diverged at step {self.done} of {self.steps}: the last good state is "
             "kept; try a smaller learning_rate or step_size, or standardised data"

@@ -18,10 +18,11 @@ POLICIES: Registry[type] = Registry("policy")
 
 
 class Policy(ABC):
-    """A deterministic controller, squashed to the action box.
+    """A deterministic controller, squashed to the action box, or choosing from groups of actions.
 
     It sees features of the state without raw angles ([x, sin, cos], scaled), and returns a *raw* action; the bounded
-    action is ``centre + half * tanh(raw)``.
+    action is ``centre + half * tanh(raw)``. For one-hot choices (``geometry.choices``) the raw action holds logits and
+    the action is 1 at the largest of each group.
 
     Parameters
     ----------
@@ -58,7 +59,13 @@ class Policy(ABC):
         return None
 
     def squash(self, raw: Tensor) -> Tensor:
-        """Bounded actions in the units of the environment."""
+        """Bounded actions in the units of the environment, or one-hot choices with the gradient of a softmax.
+
+        With Gumbel noise on the logits the latter is the straight-through Gumbel-softmax estimator (Jang, Gu & Poole
+        2017; Maddison, Mnih & Teh 2017).
+        """
+        if self.geometry.choices:
+            return torch.cat([_choose(logits) for logits in raw.split(self.geometry.choices, dim=-1)], dim=-1)
         return self.centre + self.half * raw.tanh()
 
     def act(self, params: Tensor, states: Tensor) -> Tensor:
@@ -66,6 +73,13 @@ class Policy(ABC):
         features = self.geometry.features(states)
         actions = self.squash(self.raw(params.unsqueeze(0), features.unsqueeze(0)))[0]
         return actions.clamp(self.low, self.high)  # centre + half may round to just past the bound
+
+
+def _choose(logits: Tensor) -> Tensor:
+    """1 at the largest of the logits (..., n), 0 elsewhere; backwards it is their softmax."""
+    soft = logits.softmax(-1)
+    hard = torch.zeros_like(soft).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+    return hard + (soft - soft.detach())
 
 
 def make_policy(

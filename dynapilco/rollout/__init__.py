@@ -2,7 +2,7 @@
 
 from dynapilco.rollout.config import PROPAGATIONS, RolloutConfig
 from dynapilco.rollout.damping import Damping
-from dynapilco.rollout.noise import RolloutNoise, sample_noise
+from dynapilco.rollout.noise import RolloutNoise, StartSampler, sample_noise
 from dynapilco.rollout.rollout import Simulator, Trajectories
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "RolloutConfig",
     "RolloutNoise",
     "Simulator",
+    "StartSampler",
     "Trajectories",
     "sample_noise",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.tasks.task import Task
+
+StartSampler = Callable[[tuple[int, ...], torch.Generator], Tensor]
+"""(shape, generator) -> start states (*shape, D)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class RolloutNoise:
     resample : Tensor or None
         Standard normals of moment matching, (T, R, S, P, D), of zero mean and unit covariance over the particles.
     action : Tensor or None
-        Standard normals for noise on the raw action, (T, R, S, P, M).
+        Standard normals for noise on the raw action, (T, R, S, P, M); standard Gumbel numbers for choices.
     """
 
     start: Tensor
@@ -53,10 +57,12 @@ def sample_noise(
     *,
     moment_matching: bool = False,
     action_noise: bool = False,
+    starts: StartSampler | None = None,
 ) -> RolloutNoise:
     """Draw the noise of one rollout.
 
-    Every candidate gets the same start states and noise, so that candidates are compared like with like.
+    Every candidate gets the same start states and noise, so that candidates are compared like with like. ``starts``
+    samples the start states; without it the task's start distribution does.
     """
     geometry, device = task.geometry, generator.device
 
@@ -67,7 +73,7 @@ def sample_noise(
         return noise.expand(horizon, candidates, *noise.shape[2:])
 
     lead = (horizon, 1, draw.size, particles)
-    start = task.sample_start((1, draw.size, particles), generator)
+    start = (starts or task.sample_start)((1, draw.size, particles), generator)
     process = sensor = resample = action = None
     if draw.process_std is not None:
         process = expand(normal(*lead, draw.stepping.outputs) * draw.process_std.unsqueeze(1))
@@ -76,7 +82,10 @@ def sample_noise(
     if moment_matching:
         resample = expand(_whiten(normal(*lead, geometry.states)))
     if action_noise:
-        action = expand(normal(*lead, geometry.actions))
+        action = normal(*lead, geometry.actions)
+        if geometry.choices:
+            action = -torch.empty_like(action).exponential_(generator=generator).log()
+        action = expand(action)
     return RolloutNoise(start.expand(candidates, *start.shape[1:]), process, sensor, resample, action)
 
 

@@ -88,7 +88,7 @@ class Simulator:
         horizon : int
             T.
         action_std : float
-            Standard deviation of noise on the raw (pre-squash) action.
+            Standard deviation of noise on the raw (pre-squash) action; for choices the scale of Gumbel noise.
         """
         scaled = None if noise.action is None or action_std == 0 else noise.action * action_std
         segment = (
@@ -149,6 +149,8 @@ class Simulator:
 def _fused_plan(
     draw: DynamicsDraw, policy: Policy, particles: int, damping: Damping | None
 ) -> fused.SegmentPlan | None:
+    if draw.geometry.choices:  # the kernel knows boxes only
+        return None
     model = draw.functions.dense(particles)
     probe = policy.dense(policy.init(1, torch.Generator(policy.centre.device).manual_seed(0)))
     if model is None or probe is None or not fused.supports(model, probe) or not fused.available():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -63,7 +65,8 @@ class Candidates:
         comparison half-way is fair only among equals.
         """
         order = returns.argsort(descending=True, stable=True).tolist()
-        leaders = list({self.credit[i]: i for i in reversed(order)}.values())
+        finite = [i for i in order if math.isfinite(float(returns[i]))]
+        leaders = list({self.credit[i]: i for i in reversed(finite)}.values())
         leaders.sort(key=order.index)
         rest = [i for i in order if i not in leaders]
         return torch.tensor((leaders + rest)[:count], device=returns.device)

@@ -55,11 +55,16 @@ class SearchConfig:
     """Power of the reward from half of the steps on; in between it moves geometrically."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "screening_steps", "survivors", "refresh_every", "redraw_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)!r}: expected at least 1")
-        if self.fresh_starts < 0:
-            raise UserError(f"fresh_starts={self.fresh_starts!r}: expected 0 or more")
+        for name in ("steps", "screening_steps", "survivors", "refresh_every", "redraw_every", "fresh_starts"):
+            value, least = getattr(self, name), 0 if name == "fresh_starts" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UserError(f"{name}={value!r}: expected a whole number of at least {least}")
+        numbers = ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power", "action_noise")
+        for name in (*numbers, "adjoint_limit", "optimism"):
+            if not _is_number(getattr(self, name)):
+                raise UserError(f"{name}={getattr(self, name)!r}: expected a number")
+        if not isinstance(self.credit_seconds, (tuple, list)) or not all(map(_is_number, self.credit_seconds)):
+            raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more numbers, as in (0.5, 2.0)")
         for name in ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number above 0")
@@ -72,3 +77,7 @@ class SearchConfig:
         for name in ("action_noise", "adjoint_limit", "optimism"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number of 0 or more")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

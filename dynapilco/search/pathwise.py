@@ -15,16 +15,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynapilco.dynamics.model import DynamicsDraw
+from dynapilco.core.errors import UserError
 from dynapilco.policies.base import Policy
-from dynapilco.rollout import Damping, RolloutNoise, Simulator, Trajectories, sample_noise
+from dynapilco.rollout import Damping, RolloutNoise, Simulator
 from dynapilco.search.candidates import Candidates
 from dynapilco.search.config import SearchConfig
-from dynapilco.tasks.task import Task
+from dynapilco.search.imagination import Imagination, only_finite, optimistic_mean, predicted_returns, step_rewards
 
 REPORT_EVERY = 25
 DEFAULT_DT = 0.05
 """Seconds a step, where the environment does not say."""
+CREDIT_EVERY = 20
+"""Gradient steps after which the time constants of the gradients move, at the latest."""
 GIVE_UP_AFTER = 25
 """Bad gradients in a row after which a candidate starts afresh."""
 LOST_GRADIENT = 1e-3
@@ -34,33 +36,6 @@ LOST_FOR = 10
 """Lost steps in a row after which it starts afresh."""
 LATEST_START = 0.75
 """Share of the screening after which lost candidates are left to be dropped: a new one would come too late."""
-
-
-@dataclass(frozen=True)
-class Imagination:
-    """What a search imagines with: the task, a source of draws, and how many particles.
-
-    Attributes
-    ----------
-    task : Task
-    sample_draw : callable
-        ``sample_draw(generator)`` -> DynamicsDraw.
-    particles : int
-        Particles for each function.
-    moment_matching : bool
-    engine : str
-        Of the rollouts: ``"auto"``, ``"fused"`` or ``"torch"``.
-    """
-
-    task: Task
-    sample_draw: Callable[[torch.Generator], DynamicsDraw]
-    particles: int
-    moment_matching: bool
-    engine: str = "auto"
-
-    def simulator(self, draw: DynamicsDraw, policy: Policy, damping: Damping | None = None) -> Simulator:
-        """A simulator of one draw."""
-        return Simulator(draw, policy, self.particles, self.engine, damping)
 
 
 @dataclass(frozen=True)
@@ -139,7 +114,7 @@ class PathwiseSearch:
         if warm is not None:  # as they were: a search never has to accept less than it began with
             finalists, origin = torch.cat([finalists, warm]), [*origin, *["unchanged"] * len(warm)]
         returns = self._evaluate(finalists)
-        best = int(returns.argmax())
+        best = int(returns.argmax()) if bool(torch.isfinite(returns).any()) else len(returns) - 1  # a warm one, if any
         winner = finalists[best].clone()
         return SearchReport(
             winner,
@@ -155,6 +130,7 @@ class PathwiseSearch:
 
     def begin(self, warm: Tensor | None, fresh: int) -> None:
         """Set up the candidates, at least one."""
+        warm = None if warm is None or not len(warm) else warm
         fresh = max(fresh, 0 if warm is not None else 1)
         parts = [] if warm is None else [warm]
         self.origin = ["warm"] * sum(len(part) for part in parts) + ["fresh"] * fresh
@@ -169,7 +145,7 @@ class PathwiseSearch:
         for step in range(first, last):
             reward = self.step(step)
             if self.callback is not None and (step + 1) % REPORT_EVERY == 0:
-                horizon = self.imagination.task.horizon
+                horizon = self.imagination.horizon
                 self.callback(step + 1, self.config.steps, {"predicted_return": float(reward.max()) * horizon})
 
     def _refresh(self, step: int) -> None:
@@ -179,18 +155,12 @@ class PathwiseSearch:
             draw = im.sample_draw(self.generator)
             self.simulator = im.simulator(draw, self.policy, self._damping(draw.size, step / config.steps))
             self.noise = None
+        elif step % CREDIT_EVERY == 0:
+            draw = self.simulator.draw
+            self.simulator = im.simulator(draw, self.policy, self._damping(draw.size, step / config.steps))
         stale = self.noise is None or step % config.refresh_every == 0 or self.noise.start.shape[0] != size
         if stale:
-            self.noise = sample_noise(
-                im.task,
-                self.simulator.draw,
-                im.task.horizon,
-                size,
-                im.particles,
-                self.generator,
-                moment_matching=im.moment_matching,
-                action_noise=config.action_noise > 0,
-            )
+            self.noise = im.noise(self.simulator.draw, size, self.generator, action_noise=config.action_noise > 0)
 
     def _damping(self, draws: int, done: float) -> Damping | None:
         """Each candidate's damping, for an objective that is a mean over steps and particles."""
@@ -198,7 +168,7 @@ class PathwiseSearch:
         credit = [credit_seconds(first, config.final_credit_seconds, done) for first in self.candidates.credit]
         if config.adjoint_limit == 0 and not any(credit):
             return None
-        dt, share = im.task.dt or DEFAULT_DT, im.task.horizon * draws * im.particles
+        dt, share = im.task.dt or DEFAULT_DT, im.horizon * draws * im.particles
         decay = [math.exp(-dt / seconds) if seconds else 1.0 for seconds in credit]
         params = self.candidates.params
         return Damping(
@@ -214,12 +184,17 @@ class PathwiseSearch:
         assert self.simulator is not None and self.noise is not None
         done = step / config.steps
         action_std = config.action_noise * max(0.0, 1.0 - done / 0.8)
-        horizon = self.imagination.task.horizon
+        horizon = self.imagination.horizon
         trajectories = self.simulator(params, self.noise, horizon, action_std)
-        rewards = step_rewards(self.imagination.task, trajectories)
+        rewards = step_rewards(self.imagination.task, trajectories, smooth=True)
         power = reward_power(config, done)
         powered = rewards if power == 1 else rewards.clamp_min(1e-30) ** power
         objective = optimistic_mean(powered.mean((0, 3)), config.optimism)
+        if not objective.requires_grad:
+            raise UserError(
+                "the reward is the same whatever the policy does, as far as gradients tell: a pathwise search needs a "
+                "reward (or the margin of an end) that changes smoothly with states or actions"
+            )
         (gradient,) = torch.autograd.grad(objective.sum(), params)
         good = torch.isfinite(gradient).all(1) & torch.isfinite(objective)
         self._guard(good)
@@ -271,52 +246,6 @@ class PathwiseSearch:
 
 
 EVALUATIONS = 8
-
-
-def only_finite(returns: Tensor) -> Tensor:
-    """Returns with everything that is not finite at the end of any ranking, +infinity too."""
-    return torch.where(torch.isfinite(returns), returns, -torch.inf)
-
-
-def step_rewards(task: Task, trajectories: Trajectories) -> Tensor:
-    """Rewards (T, R, S, P) of imagined transitions."""
-    states = trajectories.states
-    return task.reward(states[:-1], trajectories.actions, states[1:], torch)
-
-
-def predicted_returns(
-    policy: Policy,
-    params: Tensor,
-    imagination: Imagination,
-    generator: torch.Generator,
-    repeats: int,
-    optimism: float = 0.0,
-) -> Tensor:
-    """Mean (or optimistic mean) imagined return over a trial of candidates (R, n), by ``repeats`` fresh draws; (R,)."""
-    im = imagination
-    total = torch.zeros(params.shape[0], device=params.device)
-    with torch.no_grad():
-        for _ in range(repeats):
-            draw = im.sample_draw(generator)
-            noise = sample_noise(
-                im.task,
-                draw,
-                im.task.horizon,
-                len(params),
-                im.particles,
-                generator,
-                moment_matching=im.moment_matching,
-            )
-            trajectories = im.simulator(draw, policy)(params, noise, im.task.horizon)
-            total += im.task.horizon * optimistic_mean(step_rewards(im.task, trajectories).mean((0, 3)), optimism)
-    return total / repeats
-
-
-def optimistic_mean(values: Tensor, beta: float) -> Tensor:
-    """(1 / beta) log mean_s exp(beta v_s) of values (R, S), (R,); the mean for beta = 0."""
-    if beta == 0:
-        return values.mean(1)
-    return (torch.logsumexp(beta * values, 1) - math.log(values.shape[1])) / beta
 
 
 def cosine(rate: float, done: float) -> float:

@@ -95,10 +95,9 @@ def test_a_small_environment_of_ones_own_trains():
         ("start_mean", [0.0, 0.0], "start_mean"),
         ("state_names", (), "state_names"),
         ("reward", staticmethod(lambda s, a, n, xp: np.exp(n[..., 0])), "fails on tensors"),
-        ("reward", staticmethod(lambda s, a: s), "fails on tensors"),
         ("reward", staticmethod(lambda s, a, n, xp: n), "gives"),
-        ("reward", None, "no reward function"),
-        ("action_space", gymnasium.spaces.Box(-1.0, 1.0, (0,), np.float32), "1-D Box"),
+        ("margin", staticmethod(lambda s, a, n, xp: xp.nothing(n)), "its margin fails on tensors"),
+        ("action_space", gymnasium.spaces.Box(-1.0, 1.0, (0,), np.float32), "expected a Box of floating numbers"),
     ],
 )
 def test_attributes_of_an_environment_are_checked(attribute, value, message):

@@ -251,7 +251,7 @@ def test_the_section_settings_arrive(make):
         ({"env": "dynapilco/CartPole-v0"}, "expected a registered Gymnasium id"),
         ({"env": None}, "env=None"),
         ({"env": 3}, "expected a Gymnasium id"),
-        ({"env": "CartPole-v1"}, "Discrete"),
+        ({"env": "FrozenLake-v1"}, "observation space Discrete"),
         ({"seed": -1}, "seed=-1"),
         ({"device": "cuda:99"}, "device='cuda:99'"),
         ({"search": {"step": 3}}, "unknown setting 'search.step': did you mean search.steps"),

@@ -57,7 +57,7 @@ def test_the_fused_step_stays_near_its_floor():
 
 
 def test_the_reference_fit_ends_at_the_same_loss():
-    found = time_fit("", "ensemble", {"members": 3, "cold_steps": 50}, (16,), CPU)
+    found = time_fit("", "ensemble", {"members": 3, "cold_steps": 50}, (16,), True, CPU)
     assert found.seconds > 0 < found.reference_seconds
     assert found.loss == pytest.approx(found.reference_loss, abs=1e-2)
 
@@ -74,7 +74,7 @@ def test_the_choice_of_the_engine_is_put_back(monkeypatch):
 
 
 def test_rates_and_ceilings():
-    ceilings = measure_ceilings(CPU, size=64, repeats=3)
+    ceilings = measure_ceilings(CPU, sizes=(32, 64), repeats=3)
     assert ceilings.flops > 1e7 < ceilings.bytes
     rates = particle_rates(20, CPU, repeats=2)
     assert rates.particles == 20
@@ -85,7 +85,9 @@ def test_rates_and_ceilings():
 def test_the_command_prints_ratios(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(benchmark, "STEP_CASES", (TINY,))
-    monkeypatch.setattr(benchmark.model_fit, "FITS", (("small", "ensemble", {"members": 2, "cold_steps": 5}, (8,)),))
+    monkeypatch.setattr(
+        benchmark.model_fit, "FITS", (("small", "ensemble", {"members": 2, "cold_steps": 5}, (8,), True),)
+    )
     monkeypatch.setattr(benchmark.particles, "PARTICLES", (20, 10**6))
     assert main(["benchmark", "--repeats", "2"]) == 0
     out = capsys.readouterr().out

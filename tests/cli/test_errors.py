@@ -26,7 +26,7 @@ TRAIN_ERRORS = {
     ("--env-id", "dynapilco/CartPoleSwingUp-v1"): "did you mean dynapilco/CartPoleSwingUp-v0",
     ("--env-id", "Nonsense"): "Nonsense",
     ("--env-id", "no_such_module:A-v0"): "no_such_module",
-    ("--env-id", "CartPole-v1"): "Discrete",
+    ("--env-id", "FrozenLake-v1"): "observation space Discrete",
     ("--env-id", "Blackjack-v1"): "Blackjack-v1",
     ("--inference", "ensembel"): "did you mean ensemble",
     ("--policy", "mpl"): "did you mean mlp",

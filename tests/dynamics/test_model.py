@@ -246,3 +246,41 @@ def test_transitions_name_the_bad_step(which, name, value):
     parts[which][2] = value
     with pytest.raises(UserError, match=f"trial 4: {name} is not finite"):
         Transitions.of_episode(*parts, trial=4)
+
+
+def test_a_warm_fit_that_diverges_leaves_the_model_as_it_was():
+    data, model = cart_data(), build(kwargs={"members": 2, "cold_steps": 60, "warm_steps": 200, "learning_rate": 1e-2})
+    model.fit(data, gen())
+    before = model.snapshot()
+    wild = rows(3 * data.states, data.actions, data.next_states + 2)
+    object.__setattr__(model.method, "learning_rate", 1e30)
+    report = model.fit(data.append(wild), gen(1))
+    assert report.diverged
+    for name, tensor in model.snapshot().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_unseen_columns_are_predicted_themselves_and_seen_by_nobody():
+    """x' = x + u/2, and the reward 3 + x: without centring its large mean would be far out under the prior."""
+    geometry = Geometry(2, 1, unseen=(1,))
+    x, u = torch.randn(200, 1, generator=gen(1)), torch.randn(200, 1, generator=gen(2))
+    junk = 100 * torch.randn(200, 1, generator=gen(3))
+    data = rows(torch.cat([x, junk], 1), u, torch.cat([x + 0.5 * u, 3 + x], 1))
+    model = build(geometry, kwargs={"members": 2, "cold_steps": 400})
+    model.fit(data, gen())
+    draw = model.draw(2, gen())
+    predicted = draw.step(data.states.expand(1, 2, -1, -1), u.expand(1, 2, -1, -1))
+    assert (predicted - data.next_states).abs().mean() < 0.1
+    other = torch.cat([x, -junk], 1).expand(1, 2, -1, -1)
+    torch.testing.assert_close(draw.step(other, u.expand(1, 2, -1, -1)), predicted)
+    assert geometry.lasting == [0]
+    assert geometry.kept(1) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [{"unseen": (2,)}, {"unseen": (0,), "angles": (0,)}, {"choices": (2, 2)}, {"unseen": (1,), "pairs": ((0, 1),)}],
+)
+def test_geometries_that_do_not_fit(kwargs):
+    with pytest.raises(UserError):
+        Geometry(2, 1, dt=0.1, **kwargs)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gymnasium import spaces
 
 from dynapilco.core.errors import UserError
 from dynapilco.dynamics import DynamicsConfig, DynamicsModel, Geometry, Transitions
@@ -11,7 +12,7 @@ from dynapilco.inference import make_method
 from dynapilco.policies import make_policy
 from dynapilco.rollout import RolloutConfig, Simulator, fused, sample_noise
 from dynapilco.rollout.moment_matching import moment_match
-from dynapilco.tasks import Task
+from dynapilco.tasks import ActionCodec, Task
 
 GEOMETRY = Geometry(4, 1, (2,), ((0, 1), (2, 3)), 0.05)
 LOW, HIGH = torch.tensor([-2.0]), torch.tensor([4.0])
@@ -32,7 +33,7 @@ def reward(state, action, next_state, xp):
 
 
 TASK = Task(
-    GEOMETRY, LOW.numpy(), HIGH.numpy(), T, reward, None,
+    GEOMETRY, ActionCodec.of(spaces.Box(LOW.numpy(), HIGH.numpy())), T, reward, None,
     torch.tensor([0.1, 0, -0.2, 0]), torch.full((4,), 0.2), *[("",) * n for n in (4, 4, 1, 1)],
 )  # fmt: skip
 

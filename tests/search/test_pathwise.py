@@ -6,23 +6,25 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gymnasium import spaces
 
 from dynapilco.core.errors import UserError
 from dynapilco.dynamics import DynamicsDraw, Geometry, make_stepping
 from dynapilco.inference import DenseDraw, DenseStack, Gaussian
 from dynapilco.policies import make_policy
+from dynapilco.rollout import Trajectories
 from dynapilco.search import Imagination, PathwiseSearch, SearchConfig, predicted_returns
 from dynapilco.search.candidates import Candidates
+from dynapilco.search.imagination import optimistic_mean, step_rewards
 from dynapilco.search.pathwise import (
     GIVE_UP_AFTER,
     LOST_FOR,
     cosine,
     credit_seconds,
-    optimistic_mean,
     reward_power,
-    step_rewards,
 )
-from dynapilco.tasks import Task
+from dynapilco.tasks import ActionCodec, Task
+from dynapilco.tasks.task import SHARPNESS
 
 DT, T, GOAL = 0.2, 15, 0.5
 GEOMETRY = Geometry(2, 1, (), ((0, 1),), DT)
@@ -39,7 +41,8 @@ def reward(state, action, next_state, xp):
 
 def make_task(reward=reward):
     empty = [("",) * n for n in (2, 2, 1, 1)]
-    return Task(GEOMETRY, LOW.numpy(), HIGH.numpy(), T, reward, None, torch.zeros(2), torch.full((2,), 0.05), *empty)
+    codec = ActionCodec.of(spaces.Box(LOW.numpy(), HIGH.numpy()))
+    return Task(GEOMETRY, codec, T, reward, None, torch.zeros(2), torch.full((2,), 0.05), *empty)
 
 
 def double_integrator(functions=3, noise=0.01):
@@ -154,6 +157,42 @@ def test_the_best_of_every_credit_comes_first():
     assert c.best(returns, 2).tolist() == [0, 3]
     assert c.best(returns, 4).tolist() == [0, 3, 2, 4]
     assert c.best(torch.full((5,), -torch.inf), 9).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_candidate_whose_return_is_not_finite_leads_nothing():
+    c = Candidates(torch.zeros(4, 2), [0.5, 2.0, 0.5, 2.0])
+    bad = -torch.inf
+    assert c.best(torch.tensor([5.0, bad, 4.0, bad]), 2).tolist() == [0, 2]
+
+
+def test_where_nothing_can_be_evaluated_the_warm_policy_stays():
+    policy = controller()
+    warm = policy.init(1, gen(7))
+    report = search(SHORT, policy, imagine(lambda x, u, y, xp: y[..., 0] * math.nan)).run(warm)
+    assert report.winner == "unchanged"
+    assert torch.equal(report.params, warm[0])
+
+
+def test_no_warm_start_at_all_is_no_warm_start():
+    policy = controller()
+    warm = policy.init(2, gen(7))[:0]
+    assert search(replace(SHORT, fresh_starts=0), policy).run(warm).winner == "fresh"
+
+
+def test_time_constants_move_also_without_new_draws():
+    run = search(replace(SHORT, redraw_every=1000, steps=80, screening_steps=80, credit_seconds=(2.0,)))
+    run.begin(None, 1)
+    decays = []
+    for step in range(80):
+        run.step(step)
+        decays.append(float(run.simulator.damping.decay[0]))
+    assert decays[0] == pytest.approx(math.exp(-DT / 2.0))
+    assert decays[45] == pytest.approx(math.exp(-DT / 0.5))
+
+
+def test_a_reward_without_gradient_is_told():
+    with pytest.raises(UserError, match="changes smoothly"):
+        search(imagination=imagine(lambda x, u, y, xp: (y[..., 0] > 0) * 1.0)).run(None)
 
 
 def test_credit_goes_from_first_to_final():
@@ -460,7 +499,8 @@ def test_a_reward_power_widens_the_reward():
         ("fresh_starts", -1), ("learning_rate", 0.0), ("clip_norm", -1.0), ("clip_norm", math.nan),
         ("initial_reward_power", 0.0), ("final_reward_power", -1.0), ("action_noise", -0.1),
         ("action_noise", math.nan), ("credit_seconds", (1.0, -1.0)), ("credit_seconds", ()), ("adjoint_limit", -1.0),
-        ("final_credit_seconds", 0.0),
+        ("final_credit_seconds", 0.0), ("steps", 2.5), ("survivors", True), ("credit_seconds", 0.5),
+        ("credit_seconds", ("a",)), ("learning_rate", None),
     ],
 )  # fmt: skip
 def test_bad_settings(name, value):
@@ -477,3 +517,52 @@ def test_optimism_favours_the_functions_under_which_a_policy_does_well():
     torch.testing.assert_close(more[1], torch.tensor(0.4))
     report = search(replace(SHORT, optimism=10.0), controller()).run(None)
     assert math.isfinite(report.predicted_return)
+
+
+def ending(x, u, y, xp):
+    """Ends right of 0.4."""
+    return 0.4 - y[..., 0]
+
+
+def test_nothing_is_earned_after_an_end():
+    task = replace(make_task(lambda x, u, y, xp: xp.ones_like(y[..., 0])), margin=ending)
+    states = torch.tensor([0.0, 0.2, 0.5, 0.1, 0.1]).reshape(5, 1, 1, 1, 1) * torch.ones(2)
+    trajectories = Trajectories(states, torch.zeros(4, 1, 1, 1, 1))
+    assert step_rewards(task, trajectories).flatten().tolist() == [1, 1, 0, 0]  # the step that ends it still counts
+    smooth = step_rewards(task, trajectories, smooth=True).flatten()
+    ends = torch.sigmoid(-SHARPNESS * torch.tensor([0.2, -0.1, 0.3]))
+    expected = torch.cat([torch.ones(1), (1 - ends).cumprod(0)])
+    torch.testing.assert_close(smooth, expected)
+
+
+def test_an_end_keeps_the_policy_from_where_the_reward_would_lead():
+    """The reward grows to the right, where the episode ends: the search stays left of it."""
+    task = replace(
+        make_task(lambda x, u, y, xp: 1 + 0.1 * y[..., 0]), margin=lambda x, u, y, xp: 2 * ending(x, u, y, xp)
+    )
+    im = replace(imagine(), task=task)
+    report = search(LONG, controller(), im).run(None)
+    assert report.predicted_return > 0.95 * T
+    free = replace(im, task=replace(task, margin=None))
+    found = search(LONG, controller(), free).run(None)
+    assert float(predicted_returns(controller(), found.params.unsqueeze(0), im, gen(1), 4)) < 0.8 * T
+
+
+def test_choices_are_searched_by_gradients():
+    """Force to the left, none, or to the right: the search finds which, by the straight-through Gumbel-softmax."""
+    force = torch.tensor([[-2.0], [0.0], [2.0]])
+    geometry = replace(GEOMETRY, actions=3, choices=(3,))
+    base = double_integrator()
+    stack = base.functions.dense(4)
+    weights = torch.cat([stack.weights[0][:, :2], force @ stack.weights[0][:, 2:]], 1)
+    functions = DenseDraw(3, base.functions.scale, Gaussian(), DenseStack((weights,), stack.biases, ()))
+    draw = DynamicsDraw(functions, geometry, make_stepping(geometry, "delta"), None)
+    task = replace(make_task(), geometry=geometry, codec=ActionCodec.of(spaces.Discrete(3)))
+    policy = make_policy("mlp", {"hidden": (8,)}, geometry, torch.zeros(3), torch.ones(3), torch.ones(2))
+    im = Imagination(task, lambda generator: draw, 4, False)
+    actions = policy.act(policy.init(1, gen())[0], torch.randn(50, 2, generator=gen(1)))
+    assert ((actions == 0) | (actions == 1)).all()
+    assert (actions.sum(1) == 1).all()
+    report = search(LONG, policy, im).run(None)
+    start = predicted_returns(policy, policy.init(20, gen(9)), im, gen(1), 4)
+    assert report.predicted_return > max(float(start.max()), 8.0)

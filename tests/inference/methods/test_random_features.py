@@ -255,3 +255,9 @@ def test_groups_are_even():
     assert group_of(7, 3).bincount().tolist() == [3, 2, 2]
     assert group_of(300, 4).bincount().tolist() == [75] * 4
     assert math.isclose(float(group_of(5, 1).max()), 0)
+
+
+@pytest.mark.parametrize("name", ["groups", "spread", "learning_rate", "members", "evidence_rows"])
+def test_none_is_refused_where_a_value_is_needed(name):
+    with pytest.raises(UserError, match=f"{name}=None"):
+        RandomFeatures(**{name: None})

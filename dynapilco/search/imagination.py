@@ -1,0 +1,122 @@
+"""What a search imagines with, and what imagined trajectories are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynapilco.dynamics.model import DynamicsDraw
+from dynapilco.policies.base import Policy
+from dynapilco.rollout import Damping, RolloutNoise, Simulator, StartSampler, Trajectories, sample_noise
+from dynapilco.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Imagination:
+    """What a search imagines with: the task, a source of draws, and how many particles go how far from where.
+
+    Attributes
+    ----------
+    task : Task
+    sample_draw : callable
+        ``sample_draw(generator)`` -> DynamicsDraw.
+    particles : int
+        Particles for each function.
+    moment_matching : bool
+    engine : str
+        Of the rollouts: ``"auto"``, ``"fused"`` or ``"torch"``.
+    steps : int, optional
+        Of a rollout; a whole trial by default.
+    starts : callable, optional
+        ``starts(shape, generator)`` -> start states (*shape, D); those of real episodes by default.
+    """
+
+    task: Task
+    sample_draw: Callable[[torch.Generator], DynamicsDraw]
+    particles: int
+    moment_matching: bool
+    engine: str = "auto"
+    steps: int | None = None
+    starts: StartSampler | None = None
+
+    @property
+    def horizon(self) -> int:
+        """Steps of a rollout."""
+        return self.steps or self.task.horizon
+
+    def simulator(self, draw: DynamicsDraw, policy: Policy, damping: Damping | None = None) -> Simulator:
+        """A simulator of one draw."""
+        return Simulator(draw, policy, self.particles, self.engine, damping)
+
+    def noise(
+        self, draw: DynamicsDraw, candidates: int, generator: torch.Generator, action_noise: bool = False
+    ) -> RolloutNoise:
+        """Start states and random numbers of one rollout, the same for every candidate."""
+        return sample_noise(
+            self.task,
+            draw,
+            self.horizon,
+            candidates,
+            self.particles,
+            generator,
+            moment_matching=self.moment_matching,
+            action_noise=action_noise,
+            starts=self.starts,
+        )
+
+
+def step_rewards(task: Task, trajectories: Trajectories, smooth: bool = False) -> Tensor:
+    """Rewards (T, R, S, P) of imagined transitions; nothing is earned after an end.
+
+    Parameters
+    ----------
+    task : Task
+    trajectories : Trajectories
+    smooth : bool
+        Weight rewards by the probability prod(1 - p_t) of still going on, which has a gradient, instead of ending.
+    """
+    before, actions, after = trajectories.states[:-1], trajectories.actions, trajectories.states[1:]
+    rewards = task.reward(before, actions, after, torch)
+    if not task.ends:
+        return rewards
+    if smooth:
+        goes_on = 1 - task.end_probability(before, actions, after)
+    else:
+        goes_on = (~task.ended(before, actions, after, torch)).to(rewards.dtype)
+    alive = goes_on[:-1].cumprod(0)
+    return rewards * torch.cat([torch.ones_like(rewards[:1]), alive])
+
+
+@torch.no_grad()
+def predicted_returns(
+    policy: Policy,
+    params: Tensor,
+    imagination: Imagination,
+    generator: torch.Generator,
+    repeats: int,
+    optimism: float = 0.0,
+) -> Tensor:
+    """Mean (or optimistic mean) return of candidates (R, n) over an imagined rollout, by ``repeats`` draws; (R,)."""
+    im = imagination
+    total = torch.zeros(params.shape[0], device=params.device)
+    for _ in range(repeats):
+        draw = im.sample_draw(generator)
+        trajectories = im.simulator(draw, policy)(params, im.noise(draw, len(params), generator), im.horizon)
+        total += im.horizon * optimistic_mean(step_rewards(im.task, trajectories).mean((0, 3)), optimism)
+    return total / repeats
+
+
+def only_finite(returns: Tensor) -> Tensor:
+    """Returns with everything that is not finite at the end of any ranking, +infinity too."""
+    return torch.where(torch.isfinite(returns), returns, -torch.inf)
+
+
+def optimistic_mean(values: Tensor, beta: float) -> Tensor:
+    """(1 / beta) log mean_s exp(beta v_s) of values (R, S), (R,); the mean for beta = 0."""
+    if beta == 0:
+        return values.mean(1)
+    return (torch.logsumexp(beta * values, 1) - math.log(values.shape[1])) / beta

@@ -1,0 +1,164 @@
+"""Any environment with box observations, as one with flat vectors: what the learned model sees.
+
+Actions of Discrete and MultiDiscrete spaces become one-hot columns. What has to be learned beside the motion (a reward,
+the end of an episode) is appended to the observation, as columns about the step that led to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from dynapilco.core.errors import UserError
+
+REWARD, ENDED = "reward", "ended"
+"""Names of the columns that may be appended."""
+
+
+@dataclass(frozen=True)
+class ActionCodec:
+    """Between actions of an environment and vectors (M,).
+
+    Attributes
+    ----------
+    space : gymnasium.spaces.Space
+        Box, Discrete or MultiDiscrete.
+    choices : tuple of int
+        Sizes of the one-hot groups; none for a box.
+    low, high : ndarray
+        Bounds of the vector, (M,); 0 and 1 for choices.
+    """
+
+    space: spaces.Space
+    choices: tuple[int, ...]
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, space: spaces.Space) -> ActionCodec:
+        """The codec of a space.
+
+        Raises
+        ------
+        UserError
+            For a space of another kind, and for a box without finite bounds.
+        """
+        if isinstance(space, spaces.Box):
+            low, high = (np.asarray(bound, np.float32).reshape(-1) for bound in (space.low, space.high))
+            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+                raise UserError(f"action space {space} is unbounded: expected finite bounds")
+            if not low.size or not np.issubdtype(space.dtype, np.floating):
+                raise UserError(f"action space {space} is not supported: expected a Box of floating numbers")
+            return cls(space, (), low, high)
+        if isinstance(space, spaces.Discrete):
+            choices = (int(space.n),)
+        elif isinstance(space, spaces.MultiDiscrete):
+            choices = tuple(int(n) for n in np.asarray(space.nvec).reshape(-1))
+        else:
+            raise UserError(f"action space {space} is not supported: expected Box, Discrete or MultiDiscrete")
+        columns = sum(choices)
+        return cls(space, choices, np.zeros(columns, np.float32), np.ones(columns, np.float32))
+
+    @property
+    def columns(self) -> int:
+        """M."""
+        return len(self.low)
+
+    def canonical(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors (..., M) as the environment takes them: clipped to the box, or one-hot at each group's largest."""
+        if not self.choices:
+            return np.clip(vectors, self.low, self.high)
+        groups = np.split(vectors, np.cumsum(self.choices)[:-1], axis=-1)
+        hot = [np.eye(n, dtype=np.float32)[group.argmax(-1)] for n, group in zip(self.choices, groups, strict=True)]
+        return np.concatenate(hot, -1)
+
+    def decode(self, vector: np.ndarray) -> Any:
+        """The action of the environment that a vector (M,) stands for."""
+        if isinstance(self.space, spaces.Box):
+            action = np.asarray(vector, self.space.dtype).reshape(self.space.shape)
+            return np.clip(action, self.space.low, self.space.high)
+        picked = [int(group.argmax()) for group in np.split(vector, np.cumsum(self.choices)[:-1])]
+        if isinstance(self.space, spaces.Discrete):
+            return int(self.space.start) + picked[0]
+        assert isinstance(self.space, spaces.MultiDiscrete)
+        offset = np.asarray(self.space.start).reshape(-1)
+        return (offset + picked).reshape(self.space.shape).astype(self.space.dtype)
+
+    def encode(self, action: Any) -> np.ndarray:
+        """The vector (M,) of an action; the inverse of :meth:`decode`."""
+        if isinstance(self.space, spaces.Box):
+            return np.asarray(action, np.float32).reshape(-1)
+        start: Any = self.space.start  # pyright: ignore[reportAttributeAccessIssue]
+        picked = (np.asarray(action) - np.asarray(start)).reshape(-1)
+        hot = [np.eye(n, dtype=np.float32)[i] for n, i in zip(self.choices, picked, strict=True)]
+        return np.concatenate(hot)
+
+
+def observation_size(space: spaces.Space) -> int:
+    """D of a flattened box of numbers.
+
+    Raises
+    ------
+    UserError
+        For pixels and for spaces that are not boxes, with advice.
+    """
+    if not isinstance(space, spaces.Box):
+        advice = "wrap it in gymnasium.wrappers.FlattenObservation" if _flattens(space) else "expected a Box"
+        raise UserError(f"observation space {space} is not supported: {advice}")
+    if space.dtype == np.uint8 and len(space.shape) >= 2:
+        raise UserError(
+            f"observation space {space} holds pixels, which a dynamics model of few transitions cannot learn: "
+            "expected a vector of numbers (positions, velocities, ...)"
+        )
+    size = int(np.prod(space.shape))
+    if size < 1:
+        raise UserError(f"observation space {space} is empty: expected at least one number")
+    return size
+
+
+def _flattens(space: spaces.Space) -> bool:
+    return isinstance(space, spaces.Dict | spaces.Tuple) and space.is_np_flattenable
+
+
+class FlatEnv(gymnasium.Wrapper):
+    """An environment with vectors on both sides.
+
+    ``step`` takes a vector (M,) and returns the flattened observation with the columns ``learned`` appended: the reward
+    of the step, and whether it ended the episode (not by a time limit).
+
+    Parameters
+    ----------
+    env : gymnasium.Env
+    codec : ActionCodec
+    learned : tuple of str
+        Out of ``"reward"`` and ``"ended"``, in this order.
+    """
+
+    def __init__(self, env: gymnasium.Env, codec: ActionCodec, learned: tuple[str, ...] = ()) -> None:
+        super().__init__(env)
+        self.codec, self.learned = codec, learned
+        size = observation_size(env.observation_space) + len(learned)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
+        self.action_space = spaces.Box(codec.low, codec.high, dtype=np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """A first observation; nothing was earned and nothing ended yet."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._flat(observation, 0.0, False), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step under the vector (M,)."""
+        observation, reward, terminated, truncated, info = self.env.step(self.codec.decode(action))
+        flat = self._flat(observation, float(reward), bool(terminated))
+        return flat, float(reward), bool(terminated), bool(truncated), info
+
+    def _flat(self, observation: Any, reward: float, ended: bool) -> np.ndarray:
+        values = {REWARD: reward, ENDED: float(ended)}
+        base = np.array(observation).reshape(-1)  # a copy: an environment may go on writing to its array
+        if not self.learned:
+            return base
+        return np.concatenate([base, [values[name] for name in self.learned]]).astype(np.float64)

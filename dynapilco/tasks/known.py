@@ -1,0 +1,102 @@
+"""What is known about environments of others: rewards, ends, angles, names, by Gymnasium id."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import gymnasium
+
+from dynapilco.tasks.task import StepFunction, SuccessFunction
+
+
+@dataclass(frozen=True)
+class Known:
+    """What may be said about an environment; each part is optional.
+
+    Attributes
+    ----------
+    reward : callable, optional
+        ``reward(state, action, next_state, xp)`` -> (...,), with numpy and torch. Without it the reward is learned.
+    margin : callable, optional
+        Of the same arguments: above 0 where the episode goes on, at most 0 where the step ended it, 1 where all is
+        well. Without it, and with a reward, episodes do not end before their time.
+    success : callable, optional
+        ``success(states, xp)`` -> bool.
+    dt : float, optional
+        Seconds a step.
+    angle_indices : sequence of int
+        State columns in radians.
+    position_velocity_pairs : sequence of (int, int)
+        (position column, velocity column), the velocity being the position's derivative.
+    state_names, state_units, action_names, action_units : sequence of str, optional
+    """
+
+    reward: StepFunction | None = None
+    margin: StepFunction | None = None
+    success: SuccessFunction | None = None
+    dt: float | None = None
+    angle_indices: Sequence[int] = ()
+    position_velocity_pairs: Sequence[Sequence[int]] = ()
+    state_names: Sequence[str] | None = None
+    state_units: Sequence[str] | None = None
+    action_names: Sequence[str] | None = None
+    action_units: Sequence[str] | None = None
+
+
+Describe = Callable[[gymnasium.Env], Known]
+_DESCRIPTIONS: dict[str, Describe] = {}
+
+
+def register_known(*env_ids: str) -> Callable[[Describe], Describe]:
+    """Decorate ``describe(env) -> Known`` to say what is known about environments with these ids.
+
+    Examples
+    --------
+    >>> from dynapilco.tasks import Known, register_known
+    >>> @register_known("me/Tank-v0")
+    ... def tank(env):
+    ...     return Known(reward=lambda state, action, next_state, xp: -xp.abs(next_state[..., 0] - 0.6))
+    """
+
+    def add(describe: Describe) -> Describe:
+        _DESCRIPTIONS.update(dict.fromkeys(env_ids, describe))
+        return describe
+
+    return add
+
+
+def known_ids() -> list[str]:
+    """Ids that something is registered for."""
+    return list(_DESCRIPTIONS)
+
+
+def known_of(env: gymnasium.Env) -> Known:
+    """What is registered for the environment's id, under what the environment says about itself."""
+    described = Known()
+    if env.spec is not None and env.spec.id in _DESCRIPTIONS:
+        described = _DESCRIPTIONS[env.spec.id](env)
+    base: Any = env.unwrapped
+    own = {f.name: getattr(base, f.name) for f in fields(Known) if getattr(base, f.name, None) is not None}
+    return replace(described, **{name: value for name, value in own.items() if _is_ours(base, name, value)})
+
+
+def _is_ours(base: Any, name: str, value: Any) -> bool:
+    """Whether an attribute is meant for us: others keep their last reward, or a method of their own, in ``reward``."""
+    if name not in ("reward", "margin"):
+        return True
+    if not callable(value):
+        return False
+    try:
+        inspect.signature(value).bind(0, 0, 0, 0)
+    except TypeError:
+        warnings.warn(
+            f"{type(base).__name__}.{name} takes other arguments than (state, action, next_state, xp): it is not used, "
+            f"and what it is about is learned",
+            stacklevel=2,
+        )
+        return False
+    return True
