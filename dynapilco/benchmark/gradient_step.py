@@ -38,15 +38,18 @@ class StepCase:
         return f"{self.draws}x{self.particles}x{self.horizon}, model {hidden}, policy {policy}"
 
 
+PEER_CASES = (
+    StepCase(10, 10, 25, (200, 200), (200, 200), goal=1.4),
+    StepCase(100, 1, 25, (200, 200), (200, 200), goal=1.4),
+)
+"""100 particles of 25 steps, as in prob_mbrl: ten functions, and one for each particle. The second's own floor
+multiplies one-row matrices, which torch does badly: compare its step with the first's floor too."""
 STEP_CASES = (
     StepCase(10, 40, 60, (200, 200), goal=1.4),
     StepCase(10, 16, 60, (64, 64), goal=1.0),
-    StepCase(10, 10, 25, (200, 200), (200, 200), goal=1.4),
-    StepCase(100, 1, 25, (200, 200), (200, 200), goal=1.4),
+    *PEER_CASES,
     StepCase(40, 4, 60, (300,)),
 )
-"""The third and fourth are 100 particles of 25 steps, as in prob_mbrl: ten functions, and one for each particle. The
-fourth's own floor multiplies one-row matrices, which torch does badly: compare its step with the third's floor too."""
 
 
 def time_step(case: StepCase, engine: str, device: torch.device, repeats: int) -> tuple[list[float], list[float]]:
@@ -60,15 +63,21 @@ def time_step(case: StepCase, engine: str, device: torch.device, repeats: int) -
     device : torch.device
     repeats : int
     """
-    search = make_search(case.draws, case.particles, case.horizon, case.hidden, case.policy, engine, device)
-    counter, products = iter(range(1, 10**9)), make_floor(case, device)
+    products = make_floor(case, device)
 
     def floor() -> None:
         for _ in range(case.horizon):
             products()
 
-    step, least = interleaved([lambda: search.step(next(counter)), floor], repeats, device)
+    step, least = interleaved([make_step(case, engine, device), floor], repeats, device)
     return step, least
+
+
+def make_step(case: StepCase, engine: str, device: torch.device) -> Callable[[], object]:
+    """One more step of a search of this size at each call."""
+    search = make_search(case.draws, case.particles, case.horizon, case.hidden, case.policy, engine, device)
+    counter = iter(range(1, 10**9))
+    return lambda: search.step(next(counter))
 
 
 def make_floor(case: StepCase, device: torch.device) -> Callable[[], None]:
