@@ -149,8 +149,6 @@ class Simulator:
 def _fused_plan(
     draw: DynamicsDraw, policy: Policy, particles: int, damping: Damping | None
 ) -> fused.SegmentPlan | None:
-    if draw.geometry.choices:  # the kernel knows boxes only
-        return None
     model = draw.functions.dense(particles)
     probe = policy.dense(policy.init(1, torch.Generator(policy.centre.device).manual_seed(0)))
     if model is None or probe is None or not fused.supports(model, probe) or not fused.available():
@@ -164,4 +162,5 @@ def _fused_plan(
         half=policy.half,
         draws=draw.size,
         damping=damping,
+        choices=draw.geometry.choices,
     )

@@ -104,6 +104,66 @@ def test_engines_agree(case, action_std):
     assert plain[2].abs().amax(1).min() > 1e-5  # there was something to compare
 
 
+CHOICES = (2, 3)
+
+
+def choosing(noise):
+    """A draw and a policy whose actions are one of two and one of three."""
+    geometry = replace(GEOMETRY, actions=5, choices=CHOICES)
+    x, u = randn(80, 4), ActionCodec.of(spaces.MultiDiscrete(CHOICES)).canonical(randn(80, 5, seed=1).numpy())
+    moved = x + 0.05 * randn(80, 4, seed=2)
+    moved[:, 1] += 0.3 * torch.as_tensor(u) @ torch.tensor([-1.0, 1, -1, 0, 1])
+    config = DynamicsConfig(hidden=(10, 9), noise=noise)
+    model = DynamicsModel(
+        geometry, config, make_method("ensemble", {"members": 5, "cold_steps": 40}), torch.device("cpu")
+    )
+    model.fit(Transitions(x, torch.as_tensor(u), moved, torch.zeros(80), torch.zeros(80, dtype=torch.int64)), gen())
+    policy = make_policy("mlp", {"hidden": (8, 6)}, geometry, torch.zeros(5), torch.ones(5), torch.ones(4))
+    return model.draw(5, gen(3)), policy, replace(TASK, geometry=geometry)
+
+
+@needs_kernel
+@pytest.mark.parametrize("noise", ["process", "observation"])
+@pytest.mark.parametrize("action_std", [0.0, 1.0])
+def test_engines_agree_on_choices(noise, action_std):
+    draw, policy, task = choosing(noise)
+    random = sample_noise(task, draw, T, R, 4, gen(5), action_noise=True)
+    found = []
+    for engine in ("fused", "torch"):
+        params = policy.init(R, gen(4)).requires_grad_(True)
+        made = Simulator(draw, policy, 4, engine)(params, random, T, action_std)
+        assert ((made.actions == 0) | (made.actions == 1)).all()
+        assert (made.actions.sum(-1) == 2).all()
+        rewards = reward(made.states[:-1], made.actions, made.states[1:], torch)
+        found.append((made.states.detach(), made.actions.detach(), *torch.autograd.grad(rewards.mean(), params)))
+    assert found[0][1].mean((0, 2, 3)).std() > 0.05  # not always the same choice
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() < 1e-4 * max(1e-3, float(other.abs().max()))
+    assert found[1][2].abs().max() > 1e-5
+
+
+@needs_kernel
+def test_a_choice_that_is_not_a_number_is_seen():
+    draw, policy, task = choosing("process")
+    random = sample_noise(task, draw, T, R, 4, gen(5))
+    params = policy.init(R, gen(4))
+    params[1] = torch.nan
+    for engine in ("fused", "torch"):
+        made = Simulator(draw, policy, 4, engine)(params, random, T)
+        assert torch.isnan(made.actions[:, 1]).all()
+        assert torch.isfinite(made.actions[:, [0, 2]]).all()
+
+
+def test_gumbel_noise_makes_the_probabilities_of_a_softmax():
+    draw, _, task = choosing("process")
+    noise = sample_noise(task, draw, 200, 1, 100, gen(5), action_noise=True).action
+    logits = torch.tensor([0.0, 1.0, -1.0, 0.5, 2.0])
+    picked = (noise + logits).split(CHOICES, -1)
+    for group, mine in zip(picked, logits.split(CHOICES), strict=True):
+        share = torch.nn.functional.one_hot(group.argmax(-1), len(mine)).float().mean((0, 1, 2, 3))
+        torch.testing.assert_close(share, mine.softmax(0), atol=0.01, rtol=0)
+
+
 def test_what_the_kernel_cannot_run_goes_through_torch():
     assert Simulator(fitted(activation="relu").draw(5, gen()), controller(), 4).engine == "torch"
     draw = fitted().draw(5, gen())

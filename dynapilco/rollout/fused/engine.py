@@ -51,6 +51,8 @@ class _Problem(ctypes.Structure):
         ("half", ctypes.c_void_p),
         ("damping", ctypes.c_void_p),
         ("damping_stride", ctypes.c_int64),
+        ("choice_count", ctypes.c_int64),
+        ("choices", ctypes.c_void_p),
     ]
 
 
@@ -175,6 +177,9 @@ class SegmentPlan:
         S, the number of draws.
     damping : Damping, optional
         What happens to the adjoint of the state at each step.
+    choices : tuple of int
+        Sizes of groups of one-hot actions, M in all: u is 1 at the largest logit of each group, with the gradient of
+        their softmax. None: actions are squashed.
     """
 
     model: DenseStack
@@ -185,6 +190,7 @@ class SegmentPlan:
     half: Tensor
     draws: int
     damping: Damping | None = None
+    choices: tuple[int, ...] = ()
     _shapes: dict[tuple[int, ...], _Shape] = field(default_factory=dict, init=False, repr=False)
     _packed: _PackedPlan | None = field(default=None, init=False, repr=False)
 
@@ -199,6 +205,8 @@ class SegmentPlan:
             raise ValueError(f"the model takes {self.model.weights[0].shape[1]} inputs, not D + 2 A + M")
         if self.model.weights[last].shape[2] != o:
             raise ValueError(f"the model has {self.model.weights[last].shape[2]} outputs, not O = {o}")
+        if self.choices and (sum(self.choices) != m or min(self.choices) < 1):
+            raise ValueError(f"choices {self.choices} are no groups of M = {m} actions")
         if any(not 0 <= i < d for i in self.angles):
             raise ValueError(f"angles {self.angles} are not components of a state of {d}")
         _check_stack(self.model, "model")
@@ -264,7 +272,7 @@ class _PackedPlan:
         no_bias = motion.new_zeros(1, motion.shape[2])
         self.motion = _pack(library, [motion], [no_bias], _int64s(motion.shape[1:]))
         self.centre, self.half = _ready(plan.centre), _ready(plan.half)
-        self.angles = _int64s(plan.angles)
+        self.angles, self.choices = _int64s(plan.angles), _int64s(plan.choices)
         self.damping = _flat_damping(plan.damping)
         masks = [None if mask is None else _ready(mask) for mask in model.masks]
         self.masks = masks + [None] * (len(model.weights) - len(masks))
@@ -340,6 +348,7 @@ class _Shape:
             motion=packed.motion.data_ptr(), centre=packed.centre.data_ptr(), half=packed.half.data_ptr(),
             damping=None if packed.damping is None else packed.damping.data_ptr(),
             damping_stride=0 if packed.damping is None or len(packed.damping) == 1 else d + 2,
+            choice_count=len(plan.choices), choices=ctypes.addressof(packed.choices),
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
         sizes = _int64s([0, 0, 0])

@@ -3,7 +3,7 @@
 // One segment of L steps. For candidate policy r and particle n (of the S*P particles), with state x:
 //
 //     xo = x + obs_noise                     zp = [xo, sin xo[angles], cos xo[angles]]
-//     th = tanh(policy_r(zp) + action_noise) u  = centre + half * th
+//     th = tanh(policy_r(zp) + action_noise) u  = centre + half * th      (choices: see choose below)
 //     zm = [x, sin x[angles], cos x[angles], u]
 //     y  = model_g(zm) + process_noise       x' = [x, y] @ [transition; effect]
 //
@@ -417,6 +417,8 @@ extern "C" struct Problem {
   const float *centre, *half;            // (M,)
   const float *damping;                  // null, or rows of decay, limit and the scale of every state component (D,)
   int64_t damping_stride;                // from one candidate's row to the next; 0: they share one
+  int64_t choice_count;                  // groups of one-hot actions; 0: actions are squashed by tanh
+  const int64_t *choices;                // their sizes, M in all
 };
 
 extern "C" struct Call {
@@ -636,15 +638,46 @@ struct Segment {
         for (long m = 0; m < M; ++m)
           th[(i * k.nc + n) * M + m] = wide[0][(i * k.nc + n) * pad(M) + m] + (noise ? noise[n * M + m] : 0.0f);
     }
-    tanh_in_place(rows * M, th); // compact (rows, M); the field is padded beyond
+    if (p.choice_count)
+      choose(rows, th, wide[1]);
+    else
+      tanh_in_place(rows * M, th); // compact (rows, M); the field is padded beyond
     for (long i = 0; i < k.rc; ++i) {
       float *actions = rows_of(c.actions, k, t, i, M);
       for (long n = 0; n < k.nc; ++n)
         for (long m = 0; m < M; ++m) {
-          const float u = p.centre[m] + p.half[m] * th[(i * k.nc + n) * M + m];
+          const long at = (i * k.nc + n) * M + m;
+          const float u = p.choice_count ? wide[1][at] : p.centre[m] + p.half[m] * th[at];
           actions[n * M + m] = u;
           z[(i * k.nc + n) * z_width + features + m] = u;
         }
+    }
+  }
+
+  // Logits th (rows, M) become their softmax, group by group; hard gets 1 at each group's largest, 0 elsewhere, and
+  // NaN where the softmax is NaN.
+  void choose(long rows, float *th, float *hard) const {
+    for (long n = 0; n < rows; ++n, th += M, hard += M)
+      for (long c = 0, at = 0; c < p.choice_count; at += p.choices[c++]) {
+        const long size = p.choices[c];
+        float *v = th + at, total = 0.0f;
+        long best = 0;
+        for (long j = 1; j < size; ++j) best = v[j] > v[best] ? j : best;
+        const float largest = v[best];
+        for (long j = 0; j < size; ++j) total += v[j] = std::exp(v[j] - largest);
+        for (long j = 0; j < size; ++j) {
+          v[j] /= total;
+          hard[at + j] = (j == best ? 1.0f : 0.0f) + (v[j] - v[j]);
+        }
+      }
+  }
+
+  // The adjoint of the softmax that stands for the choice: g_j = p_j (gu_j - sum_i p_i gu_i), in place.
+  void choose_adjoint(const float *prob, float *g) const {
+    for (long c = 0, at = 0; c < p.choice_count; at += p.choices[c++]) {
+      float mean = 0.0f;
+      for (long j = at; j < at + p.choices[c]; ++j) mean += prob[j] * g[j];
+      for (long j = at; j < at + p.choices[c]; ++j) g[j] = prob[j] * (g[j] - mean);
     }
   }
 
@@ -782,13 +815,16 @@ struct Segment {
     float *g = delta[last] + slot * rows * pad(M);
     for (long i = 0; i < k.rc; ++i) {
       const float *from = c.grad_actions ? rows_of(c.grad_actions, k, t, i, M) : nullptr;
-      for (long n = 0; n < k.nc; ++n)
+      for (long n = 0; n < k.nc; ++n) {
+        const long row = i * k.nc + n;
+        float *to = g + row * pad(M);
         for (long m = 0; m < M; ++m) {
-          const long row = i * k.nc + n;
           const float h = th[row * M + m];
           const float gu = gz[row * z_width + features + m] + (from ? from[n * M + m] : 0.0f);
-          g[row * pad(M) + m] = gu * p.half[m] * (1.0f - h * h);
+          to[m] = p.choice_count ? gu : gu * p.half[m] * (1.0f - h * h);
         }
+        if (p.choice_count) choose_adjoint(th + row * M, to);
+      }
     }
     for (long l = last; l >= 0; --l) {
       const long width = pad(policy.in(l)), ldg = pad(policy.out(l));
