@@ -25,7 +25,7 @@ from dynapilco.dynamics import DynamicsConfig, DynamicsDraw, DynamicsModel, Tran
 from dynapilco.inference import make_method
 from dynapilco.policies import Policy, make_policy
 from dynapilco.search import Imagination, PathwiseSearch, SearchConfig
-from dynapilco.tasks import FlatEnv, Task, make_env, task_of
+from dynapilco.tasks import Task, make_env, task_of
 
 RANGES = {2: (6.3, 10.0), 4: (2.5, 5.0, 5.0, 14.0)}
 """Largest absolute value of each state column in the training data, by number of columns."""
@@ -156,7 +156,7 @@ def line(row: dict[str, str | int | float]) -> str:
 
 def try_policy(policy: Policy, params: torch.Tensor, task: Task, env_id: str, seed: int) -> tuple[float, int]:
     """Mean return and number of successes over real episodes."""
-    env = FlatEnv(make_env(env_id), task.codec)
+    env = task.flat(make_env(env_id))
 
     def control(observation: np.ndarray, _: int) -> np.ndarray:
         with torch.no_grad():

@@ -10,7 +10,7 @@ import numpy as np
 from dynapilco.agent.episode import Controller, run_episode
 from dynapilco.agent.loop import env_seed
 from dynapilco.core.errors import UserError
-from dynapilco.tasks import FlatEnv, Task
+from dynapilco.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def evaluate(env: gymnasium.Env, task: Task, controller: Controller, seed: int, 
     """
     if episodes < 1:
         raise UserError(f"episodes={episodes!r}: expected at least 1")
-    returns, successes, flat = [], [], FlatEnv(env, task.codec, task.learned)
+    returns, successes, flat = [], [], task.flat(env)
     for index in range(episodes):
         episode = run_episode(flat, controller, env_seed(seed, "evaluation", index), task.horizon)
         returns.append(float(episode.rewards.sum(dtype=np.float64)))

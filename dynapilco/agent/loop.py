@@ -26,7 +26,7 @@ from dynapilco.inference import FitReport, make_method
 from dynapilco.policies import Policy, make_policy
 from dynapilco.rollout import Simulator, StartSampler
 from dynapilco.search import Imagination, PathwiseSearch, SearchReport, only_finite, predicted_returns
-from dynapilco.tasks import FlatEnv, Task
+from dynapilco.tasks import Task
 from dynapilco.tracking.sink import Fan, Sink, Trial, TrialRow
 
 
@@ -59,7 +59,7 @@ class Loop:
         state: LoopState | None = None,
     ) -> None:
         self.config, self.task, self.device = config, task, device
-        self.env = FlatEnv(env, task.codec, task.learned)
+        self.env = task.flat(env)
         self.sinks: Sequence[Sink] = ()
         self._before: LoopState | None = None
         self.method = make_method(config.inference, config.inference_kwargs)

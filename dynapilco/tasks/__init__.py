@@ -1,9 +1,10 @@
 """Tasks: what an environment asks for, as the learned model sees it."""
 
+from dynapilco.tasks import catalogue
 from dynapilco.tasks.flat import ActionCodec, FlatEnv
 from dynapilco.tasks.known import Known, register_known
 from dynapilco.tasks.make import make_env
 from dynapilco.tasks.reading import task_of
 from dynapilco.tasks.task import Task
 
-__all__ = ["ActionCodec", "FlatEnv", "Known", "Task", "make_env", "register_known", "task_of"]
+__all__ = ["ActionCodec", "FlatEnv", "Known", "Task", "catalogue", "make_env", "register_known", "task_of"]

@@ -1,11 +1,13 @@
 """Any environment with box observations, as one with flat vectors: what the learned model sees.
 
 Actions of Discrete and MultiDiscrete spaces become one-hot columns. What has to be learned beside the motion (a reward,
-the end of an episode) is appended to the observation, as columns about the step that led to it.
+the end of an episode, how far a hidden position moved) is appended to the observation, as columns about the step that
+led to it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,9 @@ from gymnasium import spaces
 from dynapilco.core.errors import UserError
 
 REWARD, ENDED = "reward", "ended"
-"""Names of the columns that may be appended."""
+"""Names of columns that may be appended."""
+Gauge = Callable[[gymnasium.Env], float]
+"""A number that the observation does not hold, as the position along a track; its change in a step is a column."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,20 @@ class FlatEnv(gymnasium.Wrapper):
     env : gymnasium.Env
     codec : ActionCodec
     learned : tuple of str
-        Out of ``"reward"`` and ``"ended"``, in this order.
+        Names of gauges, ``"reward"``, ``"ended"``.
+    gauges : mapping of str to callable, optional
+        What each name measures on the unwrapped environment.
     """
 
-    def __init__(self, env: gymnasium.Env, codec: ActionCodec, learned: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        codec: ActionCodec,
+        learned: tuple[str, ...] = (),
+        gauges: Mapping[str, Gauge] | None = None,
+    ) -> None:
         super().__init__(env)
-        self.codec, self.learned = codec, learned
+        self.codec, self.learned, self.gauges = codec, learned, dict(gauges or {})
         size = observation_size(env.observation_space) + len(learned)
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
         self.action_space = spaces.Box(codec.low, codec.high, dtype=np.float32)
@@ -148,16 +160,20 @@ class FlatEnv(gymnasium.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """A first observation; nothing was earned and nothing ended yet."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._flat(observation, 0.0, False), info
+        return self._flat(observation, dict.fromkeys(self.learned, 0.0)), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step under the vector (M,)."""
+        before = self._read()
         observation, reward, terminated, truncated, info = self.env.step(self.codec.decode(action))
-        flat = self._flat(observation, float(reward), bool(terminated))
+        moved = {name: value - before[name] for name, value in self._read().items()}
+        flat = self._flat(observation, {REWARD: float(reward), ENDED: float(terminated), **moved})
         return flat, float(reward), bool(terminated), bool(truncated), info
 
-    def _flat(self, observation: Any, reward: float, ended: bool) -> np.ndarray:
-        values = {REWARD: reward, ENDED: float(ended)}
+    def _read(self) -> dict[str, float]:
+        return {name: float(gauge(self.env.unwrapped)) for name, gauge in self.gauges.items()}
+
+    def _flat(self, observation: Any, values: dict[str, float]) -> np.ndarray:
         base = np.array(observation).reshape(-1)  # a copy: an environment may go on writing to its array
         if not self.learned:
             return base

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import gymnasium
 
+from dynapilco.tasks.flat import Gauge
 from dynapilco.tasks.task import StepFunction, SuccessFunction
 
 
@@ -32,6 +33,10 @@ class Known:
         State columns in radians.
     position_velocity_pairs : sequence of (int, int)
         (position column, velocity column), the velocity being the position's derivative.
+    gauges : mapping of str to callable
+        ``gauge(unwrapped environment)`` -> float: what the observation does not hold and the reward needs. The state
+        gets a column for each, after the observation: how much it changed in the last step. Functions of a step find
+        it in ``next_state``.
     state_names, state_units, action_names, action_units : sequence of str, optional
     """
 
@@ -41,6 +46,7 @@ class Known:
     dt: float | None = None
     angle_indices: Sequence[int] = ()
     position_velocity_pairs: Sequence[Sequence[int]] = ()
+    gauges: Mapping[str, Gauge] = field(default_factory=dict)
     state_names: Sequence[str] | None = None
     state_units: Sequence[str] | None = None
     action_names: Sequence[str] | None = None

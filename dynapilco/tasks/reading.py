@@ -46,7 +46,9 @@ def task_of(env: gymnasium.Env, reward: StepFunction | None = None, margin: Step
         raise UserError(f"environment {name!r}: {error}") from error
     known = known_of(env)
     reward, margin = reward or known.reward, margin or known.margin
-    learned = (REWARD, ENDED) if reward is None and margin is None else (REWARD,) if reward is None else ()
+    learned = (*known.gauges, *((REWARD,) if reward is None else ()))
+    if reward is None and margin is None:
+        learned = (*learned, ENDED)
     states = size + len(learned)
     geometry = Geometry(
         states,
@@ -80,6 +82,7 @@ def task_of(env: gymnasium.Env, reward: StepFunction | None = None, margin: Step
         action_units=_labels(name, known, "action_units", [""] * codec.columns),
         starts=None if samples is None else torch.cat([samples, zeros.expand(len(samples), -1)], 1),
         learned=learned,
+        gauges=known.gauges,
         margin=margin,
     )
 

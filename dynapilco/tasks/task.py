@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
 from dynapilco.dynamics.encoding import Geometry
-from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec
+from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec, FlatEnv, Gauge
 
 StepFunction = Callable[[Any, Any, Any, ModuleType], Any]
 """(state, action, next_state, xp) -> (...,), of arrays (..., D), (..., M), (..., D) of the module xp."""
@@ -44,7 +45,9 @@ class Task:
         Start states (K, D) that stand for a distribution that is not known; they count before the Gaussian.
     names, units, action_names, action_units : tuple of str
     learned : tuple of str
-        What is learned beside the motion: ``"reward"``, ``"ended"``.
+        What is learned beside the motion: names of gauges, ``"reward"``, ``"ended"``.
+    gauges : mapping of str to callable
+        How each gauge is read off the unwrapped environment.
     margin : callable or None
         ``margin(state, action, next_state, xp)`` -> (...,), above 0 where the episode goes on, in units of what is
         comfortable; None where nothing is known to end it.
@@ -63,7 +66,12 @@ class Task:
     action_units: tuple[str, ...]
     starts: Tensor | None = None
     learned: tuple[str, ...] = ()
+    gauges: Mapping[str, Gauge] = field(default_factory=dict)
     margin: StepFunction | None = None
+
+    def flat(self, env: gymnasium.Env) -> FlatEnv:
+        """The environment with this task's vectors on both sides."""
+        return FlatEnv(env, self.codec, self.learned, self.gauges)
 
     @property
     def low(self) -> np.ndarray:
