@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dynapilco.agent.config import EXPLORATIONS
+from dynapilco.cli.describe import described
 from dynapilco.cli.options import parse, summary_line
 from dynapilco.core.registry import Registry
 from dynapilco.inference import METHODS
@@ -25,7 +26,8 @@ DESCRIPTION = """Show environments, inference methods, policies, propagations an
 
 examples:
   dynapilco list
-  dynapilco list --inference laplace    # architectures, priors and likelihoods that a method takes"""
+  dynapilco list --inference laplace    # architectures, priors and likelihoods that a method takes
+  dynapilco list --env-id CartPole-v1   # what is understood of an environment, before training in it"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class ListOptions:
 
     inference: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """An inference method: show what it takes instead."""
+    env_id: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
+    """Any Gymnasium id, also 'module:id': show what is understood of it instead."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -42,6 +46,9 @@ def run(words: Sequence[str]) -> int:
     console = make_console()
     if options.inference is not None:
         return _show_method(console, options.inference)
+    if options.env_id is not None:
+        _section(console, options.env_id, described(options.env_id))
+        return 0
     _section(console, "environments (--env-id)", environments())
     _section(console, "inference methods (--inference)", registered(METHODS, of_module=True))
     _section(console, "policies (--policy)", registered(POLICIES))
@@ -61,7 +68,7 @@ def _show_method(console: Console, name: str) -> int:
 
 
 def environments() -> list[tuple[str, str]]:
-    """The ids of this project's environments; any other Gymnasium id with box spaces is as good."""
+    """The ids of this project's environments; any other Gymnasium id with box observations is as good."""
     from dynapilco_envs import TASKS
 
     return [(f"dynapilco/{task.__name__}-v0", _describe(task)) for task in TASKS]

@@ -17,8 +17,9 @@ def make_env(env_id: str, env_kwargs: dict[str, Any] | None = None, render_mode:
     UserError
         For an unknown id, a module that cannot be imported, or keywords that the environment refuses.
     """
+    shown = {} if render_mode is None else {"render_mode": render_mode}  # many constructors do not know the word
     try:
-        return gymnasium.make(env_id, render_mode=render_mode, **(env_kwargs or {}))
+        return gymnasium.make(env_id, **shown, **(env_kwargs or {}))
     except gymnasium.error.UnregisteredEnv as error:
         raise _unknown_env(env_id) from error
     except ModuleNotFoundError as error:

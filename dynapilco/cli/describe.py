@@ -1,0 +1,81 @@
+"""What is understood of an environment, as rows to print before any training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynapilco.rollout.config import RolloutConfig
+from dynapilco.tasks import Task, make_env, task_of
+from dynapilco.tasks.flat import ENDED, REWARD
+
+
+def described(env_id: str) -> list[tuple[str, str]]:
+    """(what, how it is understood) of an environment.
+
+    Raises
+    ------
+    UserError
+        For an unknown id, or an environment that is not supported.
+    """
+    env = make_env(env_id)
+    try:
+        task = task_of(env)
+    finally:
+        env.close()
+    rollout = RolloutConfig()
+    steps, start = rollout.steps(task.horizon), rollout.kind_of_start(task.horizon)
+    seconds = "" if task.dt is None else f", {task.horizon * task.dt:g} s at dt = {task.dt:g} s"
+    return [
+        ("observation", _columns(task)),
+        ("angles", _angles(task)),
+        ("positions and velocities", _pairs(task)),
+        ("action", _actions(task)),
+        ("trial", f"{task.horizon} steps{seconds}"),
+        ("reward", "learned from what is paid" if REWARD in task.learned else "known"),
+        ("end of an episode", _end(task)),
+        ("success", "known" if task.success is not None else "no rule; only returns are reported"),
+        ("start", "256 resets" if task.starts is not None else "named by the environment (Gaussian)"),
+        ("imagined rollouts", f"{steps} steps, starting by {start}"),
+        ("controller", "pathwise policy search"),
+    ]
+
+
+def _columns(task: Task) -> str:
+    gauges = [name for name in task.learned if name in task.gauges]
+    size = task.geometry.states - len(task.learned)
+    named = ", ".join(_with_unit(n, u) for n, u in zip(task.names[:size], task.units[:size], strict=True))
+    added = f"; added to the state: {', '.join(gauges)} (change in the last step)" if gauges else ""
+    return f"{size} numbers: {named}{added}"
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name
+
+
+def _angles(task: Task) -> str:
+    names = [task.names[i] for i in task.geometry.angles]
+    return f"{', '.join(names)}: networks see sine and cosine" if names else "none named"
+
+
+def _pairs(task: Task) -> str:
+    pairs = [f"{task.names[p]} <- {task.names[v]}" for p, v in task.geometry.pairs]
+    if pairs and task.dt is None:
+        return f"{', '.join(pairs)}, not used: dt is not known"
+    return ", ".join(pairs) if pairs else "none named: every column's change is learned"
+
+
+def _actions(task: Task) -> str:
+    if task.codec.choices:
+        return " and ".join(f"one of {n}" for n in task.codec.choices) + " (one-hot columns of the model)"
+    shown = zip(task.action_names, task.action_units, task.low, task.high, strict=True)
+    return ", ".join(f"{_with_unit(n, u)} in {_interval(low, high)}" for n, u, low, high in shown)
+
+
+def _interval(low: np.floating, high: np.floating) -> str:
+    return f"[{float(low):g}, {float(high):g}]"
+
+
+def _end(task: Task) -> str:
+    if ENDED in task.learned:
+        return "learned from what ends"
+    return "known" if task.ends else "after the whole trial"
