@@ -146,3 +146,27 @@ def test_an_output_that_is_the_last_layers_passes():
     for kind in KINDS:
         net, flat, shape = network(kind)
         check_last_layer(net, flat, rand(2, *shape))
+
+
+def test_large_terms_that_cancel_are_no_other_network():
+    """In float32 terms of 1e4 that sum to about 1 leave errors of 1e-3; an output that is scaled is still found."""
+    net = StackedNetwork(mlp(3, 1, (400,)).float())
+    layers = net.full.split(net.own_parameters().unsqueeze(0))
+    weight = layers["2.weight"].clone()
+    half = weight.shape[-1] // 2
+    weight[..., :half] = 100.0
+    weight[..., half:] = -100.0
+    for name in ("0.weight", "0.bias"):
+        layers[name] = layers[name].clone()
+        layers[name][:, half:] = layers[name][:, :half]
+    params = net.full.join({**layers, "2.weight": weight})
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    check_last_layer(net, params, rows)
+    doubled = StackedNetwork(Doubled(*net.module))
+    with pytest.raises(UserError, match="not that of its last Linear layer"):
+        check_last_layer(doubled, net.own_parameters().unsqueeze(0), rows)
+
+
+class Doubled(nn.Sequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
