@@ -159,9 +159,9 @@ def print_particles(console: Console, device: torch.device) -> None:
     from dynapilco.benchmark.particles import PARTICLES
 
     ceilings = measure_ceilings(device)
-    title = f"particles x 60 steps, 2x200 (products at best {ceilings.flops / 1e9:.0f} GFLOP/s, copies "
+    title = f"particles x 60 steps, 2x200 (torch's products at best {ceilings.flops / 1e9:.0f} GFLOP/s, copies "
     table = table_of(
-        title + f"{ceilings.bytes / 1e9:.0f} GB/s)", "forward, million/s", "gradient, million/s", "of products"
+        title + f"{ceilings.bytes / 1e9:.0f} GB/s)", "forward, million/s", "gradient, million/s", "of torch's products"
     )
     for particles in PARTICLES:
         if device.type == "cpu" and particles > PARTICLES_ON_CPU:
