@@ -44,7 +44,7 @@ SETTINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "moment matching": ("Gaussian particles after each step", ("--rollout.propagation", "moment_matching")),
     "no damping": (
         "gradients pass back unchanged",
-        ("--search.credit-seconds", "0", "--search.final-credit-seconds", "None", "--search.adjoint-limit", "0"),
+        ("--search.credit-seconds", "0", "--search.final-credit-seconds", "0", "--search.adjoint-limit", "0"),
     ),
     "one start": ("one fresh candidate instead of six", ("--search.fresh-starts", "1")),
     "half the steps": (

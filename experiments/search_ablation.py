@@ -112,7 +112,7 @@ def measure(
     """Train ``candidates`` fresh policies under one setting and try each for real."""
     options = dict(SETTINGS[name])
     moment_matching = bool(options.pop("moment_matching", False))
-    options = {"final_credit_seconds": None, **options}
+    options = {"final_credit_seconds": 0.0, **options}
     config = SearchConfig(fresh_starts=candidates, survivors=candidates, **options)  # pyright: ignore[reportArgumentType]
 
     def sample(generator: torch.Generator) -> DynamicsDraw:

@@ -29,10 +29,9 @@ class SearchConfig:
     them in turn, so that tasks that need near-sighted gradients and tasks that need far-sighted ones both find a
     search that suits them; the best of each goes on after screening, as far as there are survivors. 0 lets gradients
     pass unchanged, which is chaotic in unstable systems."""
-    final_credit_seconds: float | None = 0.5
+    final_credit_seconds: float = 0.5
     """Time constant of all of them from half of the steps on, and of warm candidates always; in between it moves
-    geometrically. Far-sighted gradients find the way, near-sighted ones walk it well. ``None`` leaves each as it
-    began."""
+    geometrically. Far-sighted gradients find the way, near-sighted ones walk it well. 0 leaves each as it began."""
     adjoint_limit: float = 30.0
     """Largest sensitivity of a trial's return (rewards of order 1) to a particle's state, in units of the state's
     spread, that is passed back through a step; 0 sets none."""
@@ -60,7 +59,7 @@ class SearchConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(f"{name}={value!r}: expected a whole number of at least {least}")
         numbers = ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power", "action_noise")
-        for name in (*numbers, "adjoint_limit", "optimism"):
+        for name in (*numbers, "adjoint_limit", "optimism", "final_credit_seconds"):
             if not _is_number(getattr(self, name)):
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a number")
         if not isinstance(self.credit_seconds, (tuple, list)) or not all(map(_is_number, self.credit_seconds)):
@@ -70,11 +69,7 @@ class SearchConfig:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number above 0")
         if not self.credit_seconds or not all(0 <= s < math.inf for s in self.credit_seconds):
             raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more finite numbers of 0 or more")
-        if self.final_credit_seconds is not None and not 0 < self.final_credit_seconds < math.inf:
-            raise UserError(
-                f"final_credit_seconds={self.final_credit_seconds!r}: expected a finite number above 0, or None"
-            )
-        for name in ("action_noise", "adjoint_limit", "optimism"):
+        for name in ("action_noise", "adjoint_limit", "optimism", "final_credit_seconds"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number of 0 or more")
 

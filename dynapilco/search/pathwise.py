@@ -138,7 +138,7 @@ class PathwiseSearch:
             parts.append(self.policy.init(fresh, self.generator))
         params = torch.cat(parts)
         credit, final = self.config.credit_seconds, self.config.final_credit_seconds
-        warmly = [credit[0] if final is None else final] * (len(params) - fresh)
+        warmly = [final or credit[0]] * (len(params) - fresh)
         self.candidates = Candidates(params, warmly + [credit[i % len(credit)] for i in range(fresh)])
 
     def _ascend(self, first: int, last: int) -> None:
@@ -259,12 +259,12 @@ def reward_power(config: SearchConfig, done: float) -> float:
     return config.initial_reward_power ** (1 - share) * config.final_reward_power**share
 
 
-def credit_seconds(first: float, final: float | None, done: float) -> float:
+def credit_seconds(first: float, final: float, done: float) -> float:
     """Time constant of a candidate's gradients after a share ``done`` of the steps.
 
-    Geometric from ``first`` to ``final`` until one half; 0 (no fading) has no way between, and stays.
+    Geometric from ``first`` to ``final`` until one half; where either is 0 it stays as it began (0 does not fade: there is no way between).
     """
-    if final is None or first == 0:
+    if final == 0 or first == 0:
         return first
     share = min(1.0, 2 * done)
     return first ** (1 - share) * final**share

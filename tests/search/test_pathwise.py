@@ -199,7 +199,7 @@ def test_credit_goes_from_first_to_final():
     assert credit_seconds(2.0, 0.5, 0.0) == 2.0
     assert credit_seconds(2.0, 0.5, 0.25) == pytest.approx(1.0)
     assert credit_seconds(2.0, 0.5, 0.5) == credit_seconds(2.0, 0.5, 1.0) == pytest.approx(0.5)
-    assert credit_seconds(2.0, None, 0.9) == 2.0
+    assert credit_seconds(2.0, 0.0, 0.9) == 2.0
     assert credit_seconds(0.0, 0.5, 0.9) == 0.0  # gradients that do not fade have no way between
 
 
@@ -499,7 +499,7 @@ def test_a_reward_power_widens_the_reward():
         ("fresh_starts", -1), ("learning_rate", 0.0), ("clip_norm", -1.0), ("clip_norm", math.nan),
         ("initial_reward_power", 0.0), ("final_reward_power", -1.0), ("action_noise", -0.1),
         ("action_noise", math.nan), ("credit_seconds", (1.0, -1.0)), ("credit_seconds", ()), ("adjoint_limit", -1.0),
-        ("final_credit_seconds", 0.0), ("steps", 2.5), ("survivors", True), ("credit_seconds", 0.5),
+        ("final_credit_seconds", -0.1), ("final_credit_seconds", None), ("steps", 2.5), ("survivors", True), ("credit_seconds", 0.5),
         ("credit_seconds", ("a",)), ("learning_rate", None),
     ],
 )  # fmt: skip
