@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,11 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
-from dynapilco.policies import Policy
 from dynapilco.tasks import ActionCodec
 
 
 class ActingPolicy(BasePolicy):
-    """A ``BasePolicy`` around a controller and its parameters (n,); the base class batches and converts.
+    """A ``BasePolicy`` around a function of states; the base class batches and converts.
 
     Parameters
     ----------
@@ -24,18 +24,24 @@ class ActingPolicy(BasePolicy):
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, **_: Any) -> None:
         super().__init__(observation_space, action_space)
-        self.controller: Policy | None = None
         self.codec = ActionCodec.of(action_space)
-        self.register_buffer("params", torch.zeros(0))
+        self.vectors: Callable[[Tensor], Tensor] | None = None
+        self.unseen = 0
 
-    def follow(self, controller: Policy, params: Tensor) -> None:
-        """Act by ``controller`` with parameters (n,) from now on."""
-        self.controller = controller
-        self.params = params.detach().clone()
+    def follow(self, vectors: Callable[[Tensor], Tensor], unseen: int) -> None:
+        """Act by ``vectors`` from now on: states (B, D) -> action vectors (B, M).
 
+        Parameters
+        ----------
+        vectors : callable
+        unseen : int
+            Columns at the end of a state that no controller looks at.
+        """
+        self.vectors, self.unseen = vectors, unseen
+
+    @torch.no_grad()
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        assert self.controller is not None
+        assert self.vectors is not None
         states = observation.flatten(1).float()
-        unseen = states.new_zeros(len(states), len(self.controller.geometry.unseen))  # which no policy looks at
-        vectors = self.controller.act(self.params, torch.cat([states, unseen], 1)).cpu().numpy()
-        return torch.as_tensor(np.stack([self.codec.decode(vector) for vector in vectors]))
+        states = torch.cat([states, states.new_zeros(len(states), self.unseen)], 1)
+        return torch.as_tensor(np.stack([self.codec.decode(vector) for vector in self.vectors(states).cpu().numpy()]))

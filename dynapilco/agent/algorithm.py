@@ -28,13 +28,14 @@ from dynapilco.agent.state import LoopState
 from dynapilco.core.device import resolve_device
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.dynamics import DynamicsConfig
+from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
 from dynapilco.search import SearchConfig
 from dynapilco.tasks import task_of
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
-SECTIONS = ("exploration", "dynamics", "rollout", "search")
+SECTIONS = ("exploration", "dynamics", "rollout", "search", "planning")
 
 
 class DynaPILCO(BaseAlgorithm):
@@ -52,8 +53,10 @@ class DynaPILCO(BaseAlgorithm):
         Its options.
     policy_kwargs : dict, optional
         Options of the policy.
-    exploration, dynamics, rollout, search : dataclass or dict, optional
+    exploration, dynamics, rollout, search, planning : dataclass or dict, optional
         Sections of :class:`AgentConfig`.
+    controller : str
+        ``"pathwise"`` (policy search) or a planner: ``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``.
     seed : int or None
         None picks one (kept in ``config.seed``). Nothing global is seeded.
     device : str
@@ -89,6 +92,8 @@ class DynaPILCO(BaseAlgorithm):
         dynamics: DynamicsConfig | dict[str, Any] | None = None,
         rollout: RolloutConfig | dict[str, Any] | None = None,
         search: SearchConfig | dict[str, Any] | None = None,
+        controller: str = "pathwise",
+        planning: PlanningConfig | dict[str, Any] | None = None,
         env_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -110,6 +115,8 @@ class DynaPILCO(BaseAlgorithm):
                 "dynamics": dynamics or {},
                 "rollout": rollout or {},
                 "search": search or {},
+                "controller": controller,
+                "planning": planning or {},
             }
         )
         resolved = resolve_device(device)
@@ -151,6 +158,7 @@ class DynaPILCO(BaseAlgorithm):
             config.inference_kwargs,
             config.policy_kwargs,
             **sections,
+            controller=config.controller,
             env_kwargs=config.env_kwargs,
             seed=config.seed,
             device=config.device,
@@ -310,7 +318,7 @@ class DynaPILCO(BaseAlgorithm):
     def _follow_delivered(self) -> None:
         acting = self.policy
         assert isinstance(acting, ActingPolicy)
-        acting.follow(self.loop.policy, self.loop.delivered_params())
+        acting.follow(self.loop.delivered_vectors(), len(self.task.geometry.unseen))
 
     def _console(self) -> list[Sink]:
         from dynapilco.tracking.console import ConsoleSink  # rich is imported only when it is shown
@@ -341,7 +349,7 @@ class DynaPILCO(BaseAlgorithm):
         """
         if self._in_trial:
             raise UserError("evaluate() in the middle of a trial would reset its environment: use EvalCallback there")
-        controller = self.loop.controller(self.loop.delivered_params())
+        controller = self.loop.delivered_controller("evaluation")
         return evaluate(self._inner_env(), self.task, controller, self.config.seed, episodes)
 
     # -- saving -------------------------------------------------------------------------------------------------
@@ -403,6 +411,7 @@ class DynaPILCO(BaseAlgorithm):
             config.inference_kwargs,
             config.policy_kwargs,
             **sections,
+            controller=config.controller,
             env_kwargs=config.env_kwargs if env is None else None,
             seed=config.seed,
             device=device,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.dynamics.config import DynamicsConfig
+from dynapilco.planning.config import PLANNERS, PlanningConfig
 from dynapilco.rollout.config import RolloutConfig
 from dynapilco.search.config import SearchConfig
 
@@ -15,6 +16,10 @@ EXPLORATIONS = {
     "sinusoid": "smooth excitation: a squashed sum of sinusoids of 0.2 to 1.5 Hz with random phases",
     "random": "independent uniform actions",
 }
+
+
+PATHWISE = "pathwise"
+CONTROLLERS = {PATHWISE: "a policy, improved by gradients of the predicted return through the model", **PLANNERS}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ class AgentConfig:
     """Inference method of the dynamics model: one word swaps it."""
     inference_kwargs: dict[str, Any] = field(default_factory=dict)
     """Options of the inference method, e.g. members = 10."""
+    controller: str = "pathwise"
+    """'pathwise' (a policy, searched by gradients through the model) or a planner, which searches actions at every
+    step: cem, icem, mppi, random_shooting."""
     seed: int = 0
     """One seed gives the same run, bit for bit on CPU."""
     total_timesteps: int = 360
@@ -59,9 +67,19 @@ class AgentConfig:
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    planning: PlanningConfig = field(default_factory=PlanningConfig)
 
     def __post_init__(self) -> None:
+        if self.controller not in CONTROLLERS:
+            raise unknown_name("controller", self.controller, CONTROLLERS)
         if self.seed < 0:
             raise UserError(f"seed={self.seed!r}: expected 0 or more")
         if self.total_timesteps < 1:
             raise UserError(f"total_timesteps={self.total_timesteps!r}: expected at least 1 environment step")
+
+
+def acting_name(controller: str, trial: int | None) -> str:
+    """What acted in an evaluation, in words."""
+    if controller != PATHWISE:
+        return f"{controller} on the newest model"
+    return "an untrained policy (there was no policy trial)" if trial is None else f"the policy of trial {trial}"

@@ -9,20 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
 
-from dynapilco.agent.config import AgentConfig
+from dynapilco.agent.config import PATHWISE, AgentConfig
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
+from dynapilco.agent.planning_controller import PlanningController
 from dynapilco.agent.state import LoopState
 from dynapilco.core.seeding import derive, numpy_generator, torch_generator
 from dynapilco.dynamics import DynamicsDraw, DynamicsModel, Transitions
 from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step
 from dynapilco.inference import FitReport, make_method
+from dynapilco.planning import Planner
 from dynapilco.policies import Policy, make_policy
 from dynapilco.rollout import Simulator, StartSampler
 from dynapilco.search import Imagination, PathwiseSearch, SearchReport, only_finite, predicted_returns
@@ -135,7 +138,34 @@ class Loop:
         """The state between two trials: during one, as it was before it began."""
         return self.state if self._before is None else self._before
 
+    def _plan(self, record: bool, on_step: OnStep | None) -> Trial | None:
+        """A trial of a planner: its seconds of acting hold the planning."""
+        clock = time.perf_counter()
+        self.update_model()
+        seconds_model = time.perf_counter() - clock
+        planning = self.planning_controller("trial")
+        clock = time.perf_counter()
+        episode = self.act(planning, record=record, on_step=on_step)
+        seconds_policy = time.perf_counter() - clock
+        if not episode.complete:
+            return None
+        if planning.bad:
+            self._say(
+                f"trial {self.state.trials}: {planning.bad} plans had numbers that are not finite and were left out"
+            )
+        new = self._transitions(episode)
+        row = self._row(
+            episode,
+            score=self._score(new),
+            nan_rollouts=planning.bad,
+            seconds=(seconds_model, seconds_policy, 0.0),
+        )
+        self._remember(new, row, None)
+        return Trial(row, None, episode.frames)
+
     def _improve(self, record: bool, on_step: OnStep | None) -> Trial | None:
+        if self.plans:
+            return self._plan(record, on_step)
         clock = time.perf_counter()
         self.update_model()
         seconds_model = time.perf_counter() - clock
@@ -205,6 +235,34 @@ class Loop:
             return self.policy.act(params, x)[0].cpu().numpy()
 
         return control
+
+    @property
+    def plans(self) -> bool:
+        """Whether a planner acts, not a policy."""
+        return self.config.controller != PATHWISE
+
+    def planning_controller(self, purpose: str) -> PlanningController:
+        """The planner on the newest model."""
+        config = self.config.planning
+
+        def sample(generator: torch.Generator) -> DynamicsDraw:
+            return self.model.draw(config.draws, generator)
+
+        generator = self._generator(f"planning/{purpose}")
+        planner = Planner(self.config.controller, self.task, sample, config, generator)
+        return PlanningController(planner, self.task.horizon)
+
+    def delivered_controller(self, purpose: str) -> Controller:
+        """What acts from now on: the delivered policy, or the planner once there is a model."""
+        if self.plans and self.state.model:
+            return self.planning_controller(purpose)
+        return self.controller(self.delivered_params())
+
+    def delivered_vectors(self) -> Callable[[Tensor], Tensor]:
+        """The same as a function of states (B, D) that gives action vectors (B, M)."""
+        if self.plans and self.state.model:
+            return self.planning_controller("predict").each
+        return partial(self.policy.act, self.delivered_params())
 
     @torch.no_grad()
     def predict_trial(self, params: Tensor) -> Prediction:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.table import Table
 
+from dynapilco.agent.config import acting_name
 from dynapilco.cli.options import parse
 from dynapilco.cli.statistics import count_successes, mean_interval, wilson_interval
 from dynapilco.core.errors import UserError
@@ -55,8 +56,7 @@ def run(words: Sequence[str]) -> int:
 
     torch.set_num_threads(options.threads)
     agent = DynaPILCO.load(options.run_dir, device=options.device)
-    result, trial = agent.evaluate(options.episodes), agent.delivered_trial
-    whose = "untrained policy" if trial is None else f"policy of trial {trial}"
+    result, whose = agent.evaluate(options.episodes), acting_name(agent.config.controller, agent.delivered_trial)
     console = make_console()
     console.print(f"{agent.config.env_id}, {whose}, {len(result.returns)} fresh episodes", soft_wrap=True)
     console.print(evaluation_table(result))

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from dynapilco.agent.config import EXPLORATIONS
+from dynapilco.agent.config import CONTROLLERS, EXPLORATIONS
 from dynapilco.cli.describe import described
 from dynapilco.cli.options import parse, summary_line
 from dynapilco.core.registry import Registry
@@ -52,6 +52,7 @@ def run(words: Sequence[str]) -> int:
     _section(console, "environments (--env-id)", environments())
     _section(console, "inference methods (--inference)", registered(METHODS, of_module=True))
     _section(console, "policies (--policy)", registered(POLICIES))
+    _section(console, "controllers (--controller)", CONTROLLERS.items())
     _section(console, "propagations (--rollout.propagation)", PROPAGATIONS.items())
     _section(console, "explorations (--exploration.kind)", EXPLORATIONS.items())
     return 0

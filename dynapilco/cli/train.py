@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynapilco.agent.config import AgentConfig
+from dynapilco.agent.config import AgentConfig, acting_name
 from dynapilco.agent.config_file import build_config, config_values
 from dynapilco.cli.statistics import count_successes
 from dynapilco.cli.train_options import Plan, parse_train
@@ -176,7 +176,8 @@ def _learn_and_judge(
     write_summary(run_dir, summary)
     for sink in sinks:
         sink.finish(summary)
-    return f"{_verdict(summary, result)}; files in {run_dir}"
+    whose = acting_name(agent.config.controller, agent.delivered_trial)
+    return f"{_verdict(summary, result, whose)}; files in {run_dir}"
 
 
 def _make_sinks(run_dir: Path, plan: Plan, history: Sequence[TrialRow]) -> list[Sink]:
@@ -202,9 +203,7 @@ def _seconds(row: TrialRow) -> float:
     return (row.seconds_model or 0.0) + (row.seconds_policy or 0.0) + row.seconds_env
 
 
-def _verdict(summary: dict[str, Any], result: Evaluation) -> str:
-    trial = summary["delivered_trial"]
-    policy = "an untrained policy (there was no policy trial)" if trial is None else f"the policy of trial {trial}"
+def _verdict(summary: dict[str, Any], result: Evaluation, policy: str) -> str:
     if summary["solved"] is None:
         mean = sum(result.returns) / len(result.returns)
         return f"mean return {mean:.2f} in {len(result.returns)} fresh episodes with {policy}"

@@ -34,6 +34,7 @@ examples:
   dynapilco train --env-id dynapilco/PendulumSwingUp-v0 --seed 1 --total-timesteps 400
   dynapilco train --inference mc_dropout --policy rbf --policy-kwargs.units 50
   dynapilco train --inference-kwargs.members 5 --dynamics.hidden 64 64 --search.steps 300
+  dynapilco train --env-id CartPole-v1 --controller cem --planning.population 300 --total-timesteps 1500
   dynapilco train --env-kwargs.friction 0.05 --out results/low-friction
   dynapilco train --resume runs/NAME"""
 FREE_ON_RESUME = ("total_timesteps",)

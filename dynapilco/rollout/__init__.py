@@ -3,6 +3,7 @@
 from dynapilco.rollout.config import PROPAGATIONS, RolloutConfig
 from dynapilco.rollout.damping import Damping
 from dynapilco.rollout.noise import RolloutNoise, StartSampler, sample_noise
+from dynapilco.rollout.rewards import step_rewards
 from dynapilco.rollout.rollout import Simulator, Trajectories
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "StartSampler",
     "Trajectories",
     "sample_noise",
+    "step_rewards",
 ]

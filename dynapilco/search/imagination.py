@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.policies.base import Policy
-from dynapilco.rollout import Damping, RolloutNoise, Simulator, StartSampler, Trajectories, sample_noise
+from dynapilco.rollout import Damping, RolloutNoise, Simulator, StartSampler, sample_noise, step_rewards
 from dynapilco.tasks.task import Task
 
 
@@ -67,28 +67,6 @@ class Imagination:
             action_noise=action_noise,
             starts=self.starts,
         )
-
-
-def step_rewards(task: Task, trajectories: Trajectories, smooth: bool = False) -> Tensor:
-    """Rewards (T, R, S, P) of imagined transitions; nothing is earned after an end.
-
-    Parameters
-    ----------
-    task : Task
-    trajectories : Trajectories
-    smooth : bool
-        Weight rewards by the probability prod(1 - p_t) of still going on, which has a gradient, instead of ending.
-    """
-    before, actions, after = trajectories.states[:-1], trajectories.actions, trajectories.states[1:]
-    rewards = task.reward(before, actions, after, torch)
-    if not task.ends:
-        return rewards
-    if smooth:
-        goes_on = 1 - task.end_probability(before, actions, after)
-    else:
-        goes_on = (~task.ended(before, actions, after, torch)).to(rewards.dtype)
-    alive = goes_on[:-1].cumprod(0)
-    return rewards * torch.cat([torch.ones_like(rewards[:1]), alive])
 
 
 @torch.no_grad()

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from dynapilco.core.errors import UserError
 from dynapilco.policies.base import Policy
-from dynapilco.rollout import Damping, RolloutNoise, Simulator
+from dynapilco.rollout import Damping, RolloutNoise, Simulator, step_rewards
 from dynapilco.search.candidates import Candidates
 from dynapilco.search.config import SearchConfig
-from dynapilco.search.imagination import Imagination, only_finite, optimistic_mean, predicted_returns, step_rewards
+from dynapilco.search.imagination import Imagination, only_finite, optimistic_mean, predicted_returns
 
 REPORT_EVERY = 25
 DEFAULT_DT = 0.05
@@ -262,7 +262,8 @@ def reward_power(config: SearchConfig, done: float) -> float:
 def credit_seconds(first: float, final: float, done: float) -> float:
     """Time constant of a candidate's gradients after a share ``done`` of the steps.
 
-    Geometric from ``first`` to ``final`` until one half; where either is 0 it stays as it began (0 does not fade: there is no way between).
+    Geometric from ``first`` to ``final`` until one half; where either is 0 it stays as it began (0 does not fade:
+    there is no way between).
     """
     if final == 0 or first == 0:
         return first

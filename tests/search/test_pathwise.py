@@ -12,10 +12,10 @@ from dynapilco.core.errors import UserError
 from dynapilco.dynamics import DynamicsDraw, Geometry, make_stepping
 from dynapilco.inference import DenseDraw, DenseStack, Gaussian
 from dynapilco.policies import make_policy
-from dynapilco.rollout import Trajectories
+from dynapilco.rollout import Trajectories, step_rewards
 from dynapilco.search import Imagination, PathwiseSearch, SearchConfig, predicted_returns
 from dynapilco.search.candidates import Candidates
-from dynapilco.search.imagination import optimistic_mean, step_rewards
+from dynapilco.search.imagination import optimistic_mean
 from dynapilco.search.pathwise import (
     GIVE_UP_AFTER,
     LOST_FOR,
@@ -499,7 +499,8 @@ def test_a_reward_power_widens_the_reward():
         ("fresh_starts", -1), ("learning_rate", 0.0), ("clip_norm", -1.0), ("clip_norm", math.nan),
         ("initial_reward_power", 0.0), ("final_reward_power", -1.0), ("action_noise", -0.1),
         ("action_noise", math.nan), ("credit_seconds", (1.0, -1.0)), ("credit_seconds", ()), ("adjoint_limit", -1.0),
-        ("final_credit_seconds", -0.1), ("final_credit_seconds", None), ("steps", 2.5), ("survivors", True), ("credit_seconds", 0.5),
+        ("final_credit_seconds", -0.1), ("final_credit_seconds", None), ("steps", 2.5),
+        ("survivors", True), ("credit_seconds", 0.5),
         ("credit_seconds", ("a",)), ("learning_rate", None),
     ],
 )  # fmt: skip

@@ -1,0 +1,91 @@
+"""Settings of planning."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dynapilco.core.errors import UserError, unknown_name
+
+PLANNERS = {
+    "cem": "cross-entropy method: refit a Gaussian to the best plans (Rubinstein 1999; PETS: Chua et al. 2018)",
+    "icem": "the same with coloured noise, kept elites and a shrinking population (Pinneri et al. 2020)",
+    "mppi": "weighted mean of all plans, weights exp(return / temperature) (Williams et al. 2017)",
+    "random_shooting": "the best of independent plans",
+}
+PROPAGATIONS = {
+    "tsinf": "a particle keeps its function",
+    "ts1": "a particle takes another function at every step",
+    "expectation": "the mean of all functions at every step",
+}
+OBJECTIVES = {
+    "mean": "mean return over particles",
+    "cvar": "mean of the worst share (risk_share) of particles",
+    "mean_minus_std": "mean minus risk_weight standard deviations over particles",
+    "optimistic": "mean plus risk_weight standard deviations over functions (exploration)",
+}
+
+
+@dataclass(frozen=True)
+class PlanningConfig:
+    """Search of action sequences at every step of an episode."""
+
+    horizon: int = 25
+    """Steps of a plan (at most those that are left in the trial)."""
+    population: int = 200
+    """Plans of an iteration."""
+    iterations: int = 4
+    """Rounds of sampling and refitting (random_shooting: all in one round)."""
+    elite_share: float = 0.1
+    """Share of the population that the next round is fitted to."""
+    momentum: float = 0.1
+    """How much of the old mean and spread stays at a refit."""
+    initial_std: float = 0.5
+    """Spread of the first round, in half widths of the action box."""
+    noise_exponent: float = 2.0
+    """icem: power spectrum 1 / f^exponent of the noise along a plan; 0 is white."""
+    kept_share: float = 0.3
+    """icem: share of the elites that stays in the population of the next round and of the next step."""
+    shrink: float = 1.25
+    """icem: factor by which the population shrinks from round to round."""
+    temperature: float = 0.1
+    """mppi: of the weights, in standard deviations of the plans' returns."""
+    draws: int = 5
+    """Functions that a plan is tried under."""
+    particles: int = 2
+    """Particles of each function."""
+    propagation: str = "tsinf"
+    """'tsinf', 'ts1' or 'expectation'."""
+    objective: str = "mean"
+    """'mean', 'cvar', 'mean_minus_std' or 'optimistic'."""
+    risk_share: float = 0.2
+    """cvar: share of the worst particles."""
+    risk_weight: float = 1.0
+    """mean_minus_std and optimistic: how many standard deviations."""
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "population", "iterations", "draws", "particles"):
+            if getattr(self, name) < 1:
+                raise UserError(f"planning {name}={getattr(self, name)!r}: expected at least 1")
+        for name in ("elite_share", "risk_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a share in (0, 1]")
+        for name in ("momentum", "kept_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a share in [0, 1)")
+        for name in ("initial_std", "temperature"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a finite number above 0")
+        for name in ("noise_exponent", "risk_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a finite number of 0 or more")
+        if not 1 <= self.shrink < math.inf:
+            raise UserError(f"planning shrink={self.shrink!r}: expected a finite number of at least 1")
+        for name, valid in (("propagation", PROPAGATIONS), ("objective", OBJECTIVES)):
+            if getattr(self, name) not in valid:
+                raise unknown_name(f"planning {name}", getattr(self, name), valid)
+
+    @property
+    def elites(self) -> int:
+        """Plans that a round is fitted to."""
+        return max(1, round(self.elite_share * self.population))

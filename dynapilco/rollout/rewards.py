@@ -1,0 +1,31 @@
+"""What imagined trajectories earn."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynapilco.rollout.rollout import Trajectories
+from dynapilco.tasks.task import Task
+
+
+def step_rewards(task: Task, trajectories: Trajectories, smooth: bool = False) -> Tensor:
+    """Rewards (T, R, S, P) of imagined transitions; nothing is earned after an end.
+
+    Parameters
+    ----------
+    task : Task
+    trajectories : Trajectories
+    smooth : bool
+        Weight rewards by the probability prod(1 - p_t) of still going on, which has a gradient, instead of ending.
+    """
+    before, actions, after = trajectories.states[:-1], trajectories.actions, trajectories.states[1:]
+    rewards = task.reward(before, actions, after, torch)
+    if not task.ends:
+        return rewards
+    if smooth:
+        goes_on = 1 - task.end_probability(before, actions, after)
+    else:
+        goes_on = (~task.ended(before, actions, after, torch)).to(rewards.dtype)
+    alive = goes_on[:-1].cumprod(0)
+    return rewards * torch.cat([torch.ones_like(rewards[:1]), alive])
