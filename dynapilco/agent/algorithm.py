@@ -28,6 +28,7 @@ from dynapilco.agent.state import LoopState
 from dynapilco.core.device import resolve_device
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.dynamics import DynamicsConfig
+from dynapilco.imagination import LearnedVectorEnv
 from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
@@ -351,6 +352,30 @@ class DynaPILCO(BaseAlgorithm):
             raise UserError("evaluate() in the middle of a trial would reset its environment: use EvalCallback there")
         controller = self.loop.delivered_controller("evaluation")
         return evaluate(self._inner_env(), self.task, controller, self.config.seed, episodes)
+
+    def imagine(
+        self, num_envs: int = 1, horizon: int | None = None, starts: str = "auto", follow: str = "draw", draws: int = 0
+    ) -> LearnedVectorEnv:
+        """The learned model as a Gymnasium vector environment; ``LearnedVecEnv`` gives it stable-baselines3's face.
+
+        Parameters
+        ----------
+        num_envs : int
+        horizon : int, optional
+            Steps of an imagined episode; a whole trial by default.
+        starts : str
+            ``"reset"``, ``"replay"`` (at visited states), ``"mix"``, or ``"auto"`` (whole trials: reset, else replay).
+        follow : str
+            ``"draw"``: an environment keeps its function; ``"step"``: another one at every step.
+        draws : int
+            Functions; 0 takes as many as the inference method suits.
+
+        Raises
+        ------
+        UserError
+            Before the first model fit.
+        """
+        return self.loop.imagine(num_envs, horizon, starts, follow, draws, self.observation_space)
 
     # -- saving -------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,13 +22,16 @@ from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.planning_controller import PlanningController
 from dynapilco.agent.state import LoopState
+from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.seeding import derive, numpy_generator, torch_generator
 from dynapilco.dynamics import DynamicsDraw, DynamicsModel, Transitions
 from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step
+from dynapilco.imagination import LearnedVectorEnv
 from dynapilco.inference import FitReport, make_method
 from dynapilco.planning import Planner
 from dynapilco.policies import Policy, make_policy
 from dynapilco.rollout import Simulator, StartSampler
+from dynapilco.rollout.config import STARTS
 from dynapilco.search import Imagination, PathwiseSearch, SearchReport, only_finite, predicted_returns
 from dynapilco.tasks import Task
 from dynapilco.tracking.sink import Fan, Sink, Trial, TrialRow
@@ -263,6 +267,24 @@ class Loop:
         if self.plans and self.state.model:
             return self.planning_controller("predict").each
         return partial(self.policy.act, self.delivered_params())
+
+    def imagine(
+        self, num_envs: int, horizon: int | None, starts: str, follow: str, draws: int, observation_space: Any
+    ) -> LearnedVectorEnv:
+        """The newest model as a vector environment; see ``DynaPILCO.imagine``."""
+        if not self.state.model:
+            raise UserError("imagine() before the first policy trial: there is no model yet; call learn() first")
+        if starts not in STARTS:
+            raise unknown_name("starts", starts, STARTS)
+        if starts == "auto":
+            starts = "reset" if horizon is None else "replay"
+        generator = self._generator("imagine")
+        count = draws or self.method.natural_draws(max(1, num_envs), self.config.rollout.most_weight_sets)
+        draw = self.model.draw(count, generator)
+        sampler = self._starts(starts)
+        return LearnedVectorEnv(
+            self.task, draw, observation_space, num_envs, horizon, sampler, follow, self.config.seed
+        )
 
     @torch.no_grad()
     def predict_trial(self, params: Tensor) -> Prediction:
