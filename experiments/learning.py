@@ -128,7 +128,7 @@ def read_seed(run: Path, seed: int) -> SeedResult:
     summary = json.loads(path.read_text())
     with (run / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
-    successes = [None if row["predicted_return"] == "" else row["success"] == "true" for row in rows]
+    successes = [None if row["seconds_model"] == "" else row["success"] == "true" for row in rows]
     wins = round(summary["success_rate"] * len(summary["evaluation_returns"]))
     row = {
         **{name: summary.get(name) for name in COLUMNS if name in summary},

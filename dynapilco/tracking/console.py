@@ -107,7 +107,10 @@ class ConsoleSink(Sink):
 def trial_line(row: TrialRow) -> str:
     """One trial as one line of text."""
     parts = [f"trial {row.trial:>2}", f"return {row.ret:8.2f}"]
-    parts.append("exploration" if row.predicted_return is None else f"predicted {row.predicted_return:8.2f}")
+    if row.predicted_return is not None:
+        parts.append(f"predicted {row.predicted_return:8.2f}")
+    else:
+        parts.append("exploration" if row.explored else "planned")
     if row.success is not None:
         parts.append("success" if row.success else "no success")
     if row.coverage_95_horizon is not None:
@@ -115,6 +118,12 @@ def trial_line(row: TrialRow) -> str:
     if row.nan_rollouts:
         parts.append(f"{row.nan_rollouts} bad gradients skipped")
     return "  ".join([*parts, f"{_seconds(row):.1f} s"])
+
+
+def _prediction(row: TrialRow) -> str:
+    if row.predicted_return is not None:
+        return f"{row.predicted_return:.2f}"
+    return "explored" if row.explored else "planned"
 
 
 def trial_table(rows: Sequence[TrialRow]) -> Table:
@@ -131,7 +140,7 @@ def trial_table(rows: Sequence[TrialRow]) -> Table:
             str(row.trial),
             data,
             f"{row.ret:.2f}",
-            "explored" if row.predicted_return is None else f"{row.predicted_return:.2f}",
+            _prediction(row),
             "" if row.success is None else "yes" if row.success else "no",
             _percent(row.coverage_95_one_step),
             _percent(row.coverage_95_horizon),

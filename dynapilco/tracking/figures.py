@@ -67,8 +67,8 @@ def learning_curve(rows: Sequence[TrialRow]) -> Figure:
 def _real_returns(axes: Axes, rows: Sequence[TrialRow]) -> None:
     """The line of real returns; its markers say what kind of trial each was."""
     axes.plot([r.trial for r in rows], [r.ret for r in rows], color=REAL, lw=1.6, zorder=3)
-    explored = [r for r in rows if r.predicted_return is None]
-    policy = [r for r in rows if r.predicted_return is not None]
+    explored = [r for r in rows if r.explored]
+    policy = [r for r in rows if not r.explored]
     kinds = (
         ("exploration", explored, {"marker": "s", "s": 42, "facecolor": GREY, "edgecolor": INK}),
         ("real", [r for r in policy if not r.success],

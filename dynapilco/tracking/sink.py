@@ -29,6 +29,11 @@ class TrialRow:
     seconds_policy: float | None
     seconds_env: float
 
+    @property
+    def explored(self) -> bool:
+        """Whether the trial came before there was a model; a planner's trial has a model and no predicted return."""
+        return self.seconds_model is None
+
     def cells(self) -> dict[str, Any]:
         """Column name -> value, in the order of the file (the field ``ret`` is the column ``return``)."""
         return {_column(f.name): getattr(self, f.name) for f in fields(self)}

@@ -47,7 +47,7 @@ def build_summary(
         What computed the rollouts: ``"fused"`` or ``"torch"``.
     """
     rate = None if not successes else sum(map(bool, successes)) / len(successes)
-    first = next((row for row in rows if row.success and row.predicted_return is not None), None)
+    first = next((row for row in rows if row.success and not row.explored), None)
     return {
         "solved": None if rate is None else rate >= SOLVED_RATE,
         "success_rate": rate,

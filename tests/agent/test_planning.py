@@ -5,6 +5,7 @@ import pytest
 
 from dynapilco import DynaPILCO
 from dynapilco.core.errors import UserError
+from dynapilco.tracking.console import trial_line
 from tests.agent.conftest import STEPS, build
 
 SMALL = {"horizon": 4, "population": 12, "iterations": 2, "draws": 2, "particles": 1}
@@ -20,6 +21,8 @@ def test_trials_of_a_planner(tmp_path):
     assert len(rows) == 3
     assert all(row.predicted_return is None and row.coverage_95_one_step is not None for row in rows[1:])
     assert all(row.nan_rollouts == 0 for row in rows[1:])
+    assert [row.explored for row in rows] == [True, False, False]
+    assert "planned" in trial_line(rows[1])
     assert agent.delivered_trial is None
     again = planning().learn(3 * STEPS)
     assert [row.ret for row in again.history] == [row.ret for row in rows]
