@@ -405,11 +405,9 @@ class Loop:
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:
         task = self.task
         seconds = np.arange(len(episode.observations)) * (task.dt or 1.0)
-        predicted = prediction.particles[:, : len(seconds)].cpu().numpy()
-        beyond = len(seconds) - predicted.shape[1]  # a rollout may be shorter than a trial
         return Fan(
             seconds,
-            np.pad(predicted, ((0, 0), (0, beyond), (0, 0)), constant_values=np.nan),
+            prediction.particles[:, : len(seconds)].cpu().numpy(),
             episode.observations,
             task.names,
             task.units,

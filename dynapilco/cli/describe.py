@@ -34,9 +34,9 @@ def described(env_id: str) -> list[tuple[str, str]]:
         ("reward", "learned from what is paid" if REWARD in task.learned else "known"),
         ("end of an episode", _end(task)),
         ("success", "known" if task.success is not None else "no rule; only returns are reported"),
-        ("start", "256 resets" if task.starts is not None else "named by the environment (Gaussian)"),
+        ("start", f"{len(task.starts)} resets" if task.starts is not None else "named by the environment (Gaussian)"),
         ("imagined rollouts", f"{steps} steps, starting by {start}"),
-        ("controller", "pathwise policy search"),
+        ("controller", "pathwise policy search, unless --controller says otherwise"),
     ]
 
 

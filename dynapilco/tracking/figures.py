@@ -132,7 +132,7 @@ def particle_fan(fan: Fan, title: str) -> Figure:
 
 
 def _state_panel(axes: Axes, fan: Fan, column: int) -> None:
-    seconds = fan.seconds
+    seconds = fan.seconds[: fan.predicted.shape[1]]
     particles = fan.predicted[:, :, column]
     particles = particles[np.isfinite(particles).all(axis=1)]
     if len(particles):
@@ -145,7 +145,7 @@ def _state_panel(axes: Axes, fan: Fan, column: int) -> None:
         axes.plot(seconds, middle, color=MODEL, lw=1.6, ls=(0, (4, 1.5)), label="median")
     observed = fan.observed[:, column]
     axes.plot(
-        seconds[: len(observed)], observed, color=INK, lw=1.3, marker="o", ms=3, mfc="white", mew=0.9,
+        fan.seconds[: len(observed)], observed, color=INK, lw=1.3, marker="o", ms=3, mfc="white", mew=0.9,
         markevery=max(1, len(observed) // 20), label="observed",
     )  # fmt: skip
 

@@ -60,7 +60,8 @@ class Fan:
     seconds : ndarray
         Time of each state, (T+1,), in seconds (in steps when the environment has no ``dt``).
     predicted : ndarray
-        Particle states, (K, T+1, D), NaN rows where a particle was lost.
+        Particle states, (K, H+1, D), NaN rows where a particle was lost; H is below T where rollouts are shorter than
+        the trial.
     observed : ndarray
         Real observations, (T+1, D).
     names, units : tuple of str

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import BytesIO
 
 import matplotlib.image
@@ -34,6 +35,17 @@ def test_fan_survives_lost_particles(make):
     assert np.isfinite(bands[0].get_paths()[0].vertices).all()
     fan.predicted[:] = np.nan
     assert pixels(particle_fan(fan, "all lost")).size
+
+
+def test_fan_of_a_rollout_that_is_shorter_than_the_trial_shows_what_there_is(make):
+    fan = make.fan()
+    short = replace(fan, predicted=fan.predicted[:, :8])
+    axes = particle_fan(short, "").axes[0]
+    median = next(line for line in axes.lines if line.get_label() == "median")
+    observed = next(line for line in axes.lines if line.get_label() == "observed")
+    assert list(median.get_xdata()) == list(fan.seconds[:8])
+    assert list(observed.get_xdata()) == list(fan.seconds)
+    assert axes.get_xlim()[1] == fan.seconds[-1]
 
 
 def test_fan_of_an_environment_without_a_clock_counts_steps(make):
