@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import gymnasium
 import numpy as np
 
+from dynapilco.agent.context import env_seed
 from dynapilco.agent.episode import Controller, run_episode
-from dynapilco.agent.loop import env_seed
 from dynapilco.core.errors import UserError
 from dynapilco.tasks import Task
 

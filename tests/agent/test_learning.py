@@ -15,6 +15,8 @@ from dynapilco.tracking.sink import TIME_COLUMNS, Sink
 
 STEPS = 60
 
+PREDICTED = "dynapilco.agent.control.pathwise.predicted_returns"
+
 
 def rows(agent):
     """The history without its time columns."""
@@ -105,7 +107,7 @@ def test_actions_of_a_trial_are_those_of_its_policy(trained):
     assert state.policy_trials == [1, 2]
     for row, trial in enumerate(state.policy_trials):
         mine = state.data.trials == trial
-        actions = trained.loop.policy.act(state.policies[row], state.data.states[mine])
+        actions = trained.loop.control.policy.act(state.policies[row], state.data.states[mine])
         torch.testing.assert_close(actions, state.data.actions[mine], atol=1e-5, rtol=1e-5)
 
 
@@ -113,10 +115,12 @@ def test_the_delivered_policy_has_the_best_real_and_predicted_return(make, monke
     agent = make().learn(4 * STEPS)
     state = agent.loop.state
     for predicted, best in (([9.0, 0, 0], 0), ([0, 99.0, 0], 1), ([0, 0, float("nan")], None)):
-        monkeypatch.setattr("dynapilco.agent.loop.predicted_returns", lambda *_, p=predicted: torch.tensor(p))
+        monkeypatch.setattr(
+            "dynapilco.agent.control.pathwise.predicted_returns", lambda *_, p=predicted: torch.tensor(p)
+        )
         real = torch.tensor([state.history[t].ret for t in state.policy_trials])
         score = [r + p if p == p else -np.inf for r, p in zip(real.tolist(), predicted, strict=True)]
-        chosen = agent.loop._choose_delivered()
+        chosen = agent.loop.control.choose_delivered()
         assert chosen == int(np.argmax(score))
         assert best != 1 or chosen == best
 
@@ -125,7 +129,8 @@ def test_the_best_policy_is_delivered_after_each_trial(make, monkeypatch):
     """Every prediction says that the newest policy is far better, or far worse."""
     for sign, rows_delivered in ((100.0, [0, 1, 2]), (-100.0, [0, 0, 0])):
         monkeypatch.setattr(
-            "dynapilco.agent.loop.predicted_returns", lambda _, params, *__, k=sign: k * torch.arange(1.0 * len(params))
+            "dynapilco.agent.control.pathwise.predicted_returns",
+            lambda _, params, *__, k=sign: k * torch.arange(1.0 * len(params)),
         )
         agent, found = make().learn(STEPS), []
         for _ in range(3):
@@ -136,9 +141,9 @@ def test_the_best_policy_is_delivered_after_each_trial(make, monkeypatch):
 
 def test_streams_of_the_loop_depend_on_seed_purpose_and_trial(make):
     first, second = make(seed=0), make(seed=1)
-    seeds = [agent.loop._generator(p).initial_seed() for agent in (first, second) for p in ("model", "search")]
+    seeds = [agent.loop.context.generator(p).initial_seed() for agent in (first, second) for p in ("model", "search")]
     first.learn(STEPS)
-    seeds += [first.loop._generator(p).initial_seed() for p in ("model", "search")]
+    seeds += [first.loop.context.generator(p).initial_seed() for p in ("model", "search")]
     assert len(set(seeds)) == len(seeds)
 
 
@@ -146,7 +151,7 @@ def test_predict_follows_the_delivered_policy(trained):
     state = trained.loop.state
     assert trained.delivered_trial == state.policy_trials[state.delivered]
     obs = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
-    expected = trained.loop.policy.act(state.policies[state.delivered], torch.as_tensor(obs))
+    expected = trained.loop.control.policy.act(state.policies[state.delivered], torch.as_tensor(obs))
     np.testing.assert_allclose(trained.predict(obs)[0], expected.numpy(), atol=1e-6)
 
 

@@ -1,0 +1,111 @@
+"""What every part of the loop works with: settings, task, data, model, random numbers, and whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dynapilco.agent.config import AgentConfig
+from dynapilco.agent.state import LoopState
+from dynapilco.core.seeding import derive, torch_generator
+from dynapilco.dynamics import DynamicsDraw, DynamicsModel, Transitions
+from dynapilco.inference import make_method
+from dynapilco.rollout import StartSampler
+from dynapilco.search import Imagination
+from dynapilco.tasks import Task
+from dynapilco.tracking.sink import Sink
+
+
+class Context:
+    """The inside of an agent between two phases of a trial.
+
+    Parameters
+    ----------
+    config : AgentConfig
+    task : Task
+    device : torch.device
+    state : LoopState, optional
+        To go on from.
+
+    Attributes
+    ----------
+    model : DynamicsModel
+    method : Method
+        Of inference.
+    sinks : sequence of Sink
+    """
+
+    def __init__(self, config: AgentConfig, task: Task, device: torch.device, state: LoopState | None = None) -> None:
+        self.config, self.task, self.device = config, task, device
+        self.sinks: Sequence[Sink] = ()
+        self.method = make_method(config.inference, config.inference_kwargs)
+        self.restore(state or LoopState(Transitions.empty(task.geometry.states, task.geometry.actions)))
+
+    def restore(self, state: LoopState) -> None:
+        """Go on from ``state``: its data and its model."""
+        self.state = state
+        self.model = DynamicsModel(self.task.geometry, self.config.dynamics, self.method, self.device, self.config.seed)
+        if state.model:
+            self.model.restore(state.model)
+
+    # -- imagining ----------------------------------------------------------------------------------------------
+
+    def imagination(self) -> Imagination:
+        """What rollouts of a policy are imagined with."""
+        rollout, trial = self.config.rollout, self.task.horizon
+        draws = rollout.draws or self.method.natural_draws(rollout.total_particles, rollout.most_weight_sets)
+        return Imagination(
+            self.task,
+            self.sampler(draws),
+            max(1, round(rollout.total_particles / draws)),
+            rollout.propagation == "moment_matching",
+            steps=rollout.steps(trial),
+            starts=self.starts(rollout.kind_of_start(trial)),
+        )
+
+    def sampler(self, draws: int) -> Callable[[torch.Generator], DynamicsDraw]:
+        """A source of draws of so many functions of the newest model."""
+        return lambda generator: self.model.draw(draws, generator)
+
+    def starts(self, kind: str) -> StartSampler | None:
+        """Where rollouts start; None where real episodes do."""
+        if kind == "reset":
+            return None
+        visited = self.state.data.states.to(self.device)
+
+        def sample(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+            rows = torch.randint(len(visited), shape, generator=generator, device=generator.device)
+            if kind == "replay":
+                return visited[rows]
+            fresh = torch.rand(*shape, 1, generator=generator, device=generator.device) < 0.5
+            return torch.where(fresh, self.task.sample_start(shape, generator), visited[rows])
+
+        return sample
+
+    # -- random numbers, and telling ----------------------------------------------------------------------------
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of this trial for one purpose."""
+        return torch_generator(self.config.seed, purpose, self.state.trials, device=self.device)
+
+    def progress(self, phase: str) -> Callable[[int, int, dict[str, float]], None]:
+        """A function that tells all sinks how far ``phase`` of this trial is."""
+        trial = self.state.trials
+
+        def report(done: int, total: int, metrics: dict[str, float]) -> None:
+            for sink in self.sinks:
+                sink.progress(trial, phase, done, total, metrics)
+
+        return report
+
+    def say(self, text: str) -> None:
+        """Tell all sinks."""
+        for sink in self.sinks:
+            sink.message(text)
+
+
+def env_seed(seed: int, purpose: str, index: int) -> int:
+    """A seed for ``env.reset``: 31 bits, as some environments take no more."""
+    return derive(seed, purpose, index) % 2**31
