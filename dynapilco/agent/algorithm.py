@@ -18,7 +18,7 @@ from stable_baselines3.common.utils import safe_mean
 
 from dynapilco.agent import state as checkpoints
 from dynapilco.agent.acting import ActingPolicy
-from dynapilco.agent.config import AgentConfig, ExplorationConfig
+from dynapilco.agent.config import AUTO, AgentConfig, ExplorationConfig
 from dynapilco.agent.config_file import build_config
 from dynapilco.agent.environment import check_remade, check_same, describe, open_env, single_env
 from dynapilco.agent.episode import OnStep
@@ -32,11 +32,11 @@ from dynapilco.imagination import LearnedVectorEnv
 from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
-from dynapilco.search import SearchConfig
+from dynapilco.search import EvolutionConfig, SearchConfig
 from dynapilco.tasks import task_of
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
-SECTIONS = ("exploration", "dynamics", "rollout", "search", "planning")
+SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning")
 
 
 class DynaPILCO(BaseAlgorithm):
@@ -54,10 +54,11 @@ class DynaPILCO(BaseAlgorithm):
         Its options.
     policy_kwargs : dict, optional
         Options of the policy.
-    exploration, dynamics, rollout, search, planning : dataclass or dict, optional
+    exploration, dynamics, rollout, search, evolution, planning : dataclass or dict, optional
         Sections of :class:`AgentConfig`.
     controller : str
-        ``"pathwise"`` (policy search) or a planner: ``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``.
+        ``"pathwise"`` or ``"evolution"`` (policy search with and without gradients), ``"auto"`` (one of them, by
+        whether the reward has gradients), or a planner: ``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``.
     seed : int or None
         None picks one (kept in ``config.seed``). Nothing global is seeded.
     device : str
@@ -93,7 +94,8 @@ class DynaPILCO(BaseAlgorithm):
         dynamics: DynamicsConfig | dict[str, Any] | None = None,
         rollout: RolloutConfig | dict[str, Any] | None = None,
         search: SearchConfig | dict[str, Any] | None = None,
-        controller: str = "pathwise",
+        controller: str = AUTO,
+        evolution: EvolutionConfig | dict[str, Any] | None = None,
         planning: PlanningConfig | dict[str, Any] | None = None,
         env_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,
@@ -117,6 +119,7 @@ class DynaPILCO(BaseAlgorithm):
                 "rollout": rollout or {},
                 "search": search or {},
                 "controller": controller,
+                "evolution": evolution or {},
                 "planning": planning or {},
             }
         )

@@ -10,6 +10,7 @@ from dynapilco.dynamics.config import DynamicsConfig
 from dynapilco.planning.config import PLANNERS, PlanningConfig
 from dynapilco.rollout.config import RolloutConfig
 from dynapilco.search.config import SearchConfig
+from dynapilco.search.evolution_config import EvolutionConfig
 
 EXPLORATIONS = {
     "multisine": "strong excitation: a squashed sum of sinusoids of 0.3 to 2 Hz with random phases and set power",
@@ -18,8 +19,13 @@ EXPLORATIONS = {
 }
 
 
-PATHWISE = "pathwise"
-CONTROLLERS = {PATHWISE: "a policy, improved by gradients of the predicted return through the model", **PLANNERS}
+AUTO, PATHWISE, EVOLUTION = "auto", "pathwise", "evolution"
+CONTROLLERS = {
+    AUTO: "pathwise where the reward changes smoothly with the state, else evolution; measured after exploration",
+    PATHWISE: "a policy, improved by gradients of the predicted return through the model",
+    EVOLUTION: "a policy, improved by evolution strategies in the model: no gradients (PGPE: Sehnke et al. 2010)",
+    **PLANNERS,
+}
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,17 @@ class ExplorationConfig:
     kind: str = "multisine"
     """'multisine', 'sinusoid' or 'random'."""
     trials: int = 1
-    """How many trials explore before the first policy trial."""
+    """How many trials explore before the first policy trial, at least."""
+    least_steps: int = 50
+    """Environment steps before the first policy trial, at least: where episodes end early, more trials explore."""
 
     def __post_init__(self) -> None:
         if self.kind not in EXPLORATIONS:
             raise unknown_name("exploration kind", self.kind, EXPLORATIONS)
         if self.trials < 1:
             raise UserError(f"exploration trials={self.trials!r}: expected at least 1")
+        if self.least_steps < 1:
+            raise UserError(f"exploration least_steps={self.least_steps!r}: expected at least 1")
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,10 @@ class AgentConfig:
     """Inference method of the dynamics model: one word swaps it."""
     inference_kwargs: dict[str, Any] = field(default_factory=dict)
     """Options of the inference method, e.g. members = 10."""
-    controller: str = "pathwise"
-    """'pathwise' (a policy, searched by gradients through the model) or a planner, which searches actions at every
-    step: cem, icem, mppi, random_shooting."""
+    controller: str = AUTO
+    """'pathwise' (a policy, searched by gradients through the model), 'evolution' (the same without gradients), 'auto'
+    (one of the two, by whether the reward has gradients) or a planner, which searches actions at every step: cem,
+    icem, mppi, random_shooting."""
     seed: int = 0
     """One seed gives the same run, bit for bit on CPU."""
     total_timesteps: int = 360
@@ -67,6 +78,7 @@ class AgentConfig:
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     planning: PlanningConfig = field(default_factory=PlanningConfig)
 
     def __post_init__(self) -> None:
@@ -80,6 +92,6 @@ class AgentConfig:
 
 def acting_name(controller: str, trial: int | None) -> str:
     """What acted in an evaluation, in words."""
-    if controller != PATHWISE:
+    if controller in PLANNERS:
         return f"{controller} on the newest model"
     return "an untrained policy (there was no policy trial)" if trial is None else f"the policy of trial {trial}"

@@ -9,8 +9,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 
 from dynapilco.core.errors import UserError
+from dynapilco.dynamics import Transitions
 from dynapilco.tasks import FlatEnv
 
 Controller = Callable[[np.ndarray, int], np.ndarray]
@@ -45,6 +47,13 @@ class Episode:
     rewards: np.ndarray
     frames: list[np.ndarray]
     complete: bool
+
+    def transitions(self, trial: int) -> Transitions:
+        """The rows that the model learns from."""
+        observations, actions, rewards = (
+            torch.as_tensor(array, dtype=torch.float32) for array in (self.observations, self.actions, self.rewards)
+        )
+        return Transitions.of_episode(observations, actions, rewards, trial)
 
 
 def run_episode(

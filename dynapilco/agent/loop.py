@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynapilco.agent.config import AgentConfig
+from dynapilco.agent.config import AUTO, AgentConfig
 from dynapilco.agent.context import Context, env_seed
-from dynapilco.agent.control import Prediction, Ready, make_control
+from dynapilco.agent.control import Prediction, Ready, choose, make_control
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.state import LoopState
@@ -90,9 +90,8 @@ class Loop:
         """
         before = self._before = replace(self.state)
         trial = None
-        explores = self.state.trials < self.config.exploration.trials
         try:
-            trial = self._explore(record, on_step) if explores else self._improve(record, on_step)
+            trial = self._explore(record, on_step) if self._explores else self._improve(record, on_step)
         finally:
             self._before = None
             if trial is None:
@@ -101,23 +100,38 @@ class Loop:
         return trial
 
     @property
+    def _explores(self) -> bool:
+        """Whether the next trial comes before the first model."""
+        state, config = self.state, self.config.exploration
+        return not state.model and (state.trials < config.trials or state.env_steps < config.least_steps)
+
+    @property
     def settled_state(self) -> LoopState:
         """The state between two trials: during one, as it was before it began."""
         return self.state if self._before is None else self._before
 
     def _improve(self, record: bool, on_step: OnStep | None) -> Trial | None:
+        self._choose_control()
         (_, model_time), (ready, policy_time) = _timed(self.update_model), _timed(self.control.prepare)
         episode, acting_time = _timed(lambda: self.act(ready.controller, record=record, on_step=on_step))
         if not episode.complete:
             return None
         if ready.thinks:
             policy_time, acting_time = policy_time + acting_time, 0.0
-        new = self._transitions(episode)
+        new = episode.transitions(self.state.trials)
         row = self._row(episode, (model_time, policy_time, acting_time), ready, self._score(new))
         self._remember(new, row)
         self.control.keep(ready, row)
         fan = None if ready.prediction is None else self._fan(ready.prediction, episode)
         return Trial(row, fan, episode.frames)
+
+    def _choose_control(self) -> None:
+        """Decide once what acts, where that is automatic."""
+        if self.config.controller != AUTO or self.state.controller is not None:
+            return
+        self.state.controller, why = choose(self.task, self.state.data)
+        self.control = make_control(self.config.controller, self.context)
+        self.context.say(why)
 
     def _explore(self, record: bool, on_step: OnStep | None) -> Trial | None:
         task, trial = self.task, self.state.trials
@@ -127,7 +141,7 @@ class Loop:
         if not episode.complete:
             return None
         row = self._row(episode, (None, None, seconds))
-        self._remember(self._transitions(episode), row)
+        self._remember(episode.transitions(self.state.trials), row)
         return Trial(row, None, episode.frames)
 
     def _remember(self, new: Transitions, row: TrialRow) -> None:
@@ -187,14 +201,6 @@ class Loop:
     def success(self, episode: Episode) -> bool | None:
         """The task's success rule on the true states; None where it has none."""
         return None if self.task.success is None else bool(self.task.success(episode.states, np))
-
-    def _transitions(self, episode: Episode) -> Transitions:
-        return Transitions.of_episode(
-            torch.as_tensor(episode.observations, dtype=torch.float32),
-            torch.as_tensor(episode.actions, dtype=torch.float32),
-            torch.as_tensor(episode.rewards, dtype=torch.float32),
-            self.state.trials,
-        )
 
     @torch.no_grad()
     def _score(self, new: Transitions) -> OneStepScore:

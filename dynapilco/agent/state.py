@@ -40,6 +40,8 @@ class LoopState:
     delivered : int or None
         Row of the policy that ``predict`` uses.
     history : list of TrialRow
+    controller : str or None
+        What acts, where it was chosen automatically.
     """
 
     data: Transitions
@@ -50,6 +52,7 @@ class LoopState:
     policy_trials: list[int] = field(default_factory=list)
     delivered: int | None = None
     history: list[TrialRow] = field(default_factory=list)
+    controller: str | None = None
 
     @property
     def trials(self) -> int:
@@ -76,6 +79,7 @@ def save(
         "policy_trials": state.policy_trials,
         "delivered": state.delivered,
         "history": [asdict(row) for row in state.history],
+        "controller": state.controller,
     }
     save_state(folder, tensors, fields)
 
@@ -132,6 +136,7 @@ def load(path: str | Path) -> Checkpoint:
             policy_trials=list(fields["policy_trials"]),
             delivered=fields["delivered"],
             history=[TrialRow(**row) for row in fields["history"]],
+            controller=fields.get("controller"),
         )
         _check_consistent(state)
         return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]), fields.get("engine"))

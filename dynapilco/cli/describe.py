@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 
+from dynapilco.agent.control import choose
+from dynapilco.agent.episode import run_episode
+from dynapilco.core.seeding import numpy_generator
+from dynapilco.dynamics import Transitions
 from dynapilco.rollout.config import RolloutConfig
 from dynapilco.tasks import Task, make_env, task_of
 from dynapilco.tasks.flat import ENDED, REWARD
+
+RANDOM_STEPS = 200
+"""Steps of random actions that ``--controller auto`` is guessed from."""
 
 
 def described(env_id: str) -> list[tuple[str, str]]:
@@ -20,6 +28,7 @@ def described(env_id: str) -> list[tuple[str, str]]:
     env = make_env(env_id)
     try:
         task = task_of(env)
+        controller = _controller(env, task)
     finally:
         env.close()
     rollout = RolloutConfig()
@@ -36,8 +45,20 @@ def described(env_id: str) -> list[tuple[str, str]]:
         ("success", "known" if task.success is not None else "no rule; only returns are reported"),
         ("start", f"{len(task.starts)} resets" if task.starts is not None else "named by the environment (Gaussian)"),
         ("imagined rollouts", f"{steps} steps, starting by {start}"),
-        ("controller", "pathwise policy search, unless --controller says otherwise"),
+        ("controller", controller),
     ]
+
+
+def _controller(env: gymnasium.Env, task: Task) -> str:
+    """What ``--controller auto`` would take after a few episodes of random actions."""
+    flat, generator = task.flat(env), numpy_generator(0, "describe")
+    data = Transitions.empty(task.geometry.states, task.geometry.actions)
+    while len(data) < RANDOM_STEPS:
+        actions = generator.uniform(task.low, task.high, (task.horizon, len(task.low)))
+        seed = int(generator.integers(2**31))
+        episode = run_episode(flat, lambda _, step, a=actions: a[step], seed, min(task.horizon, RANDOM_STEPS))
+        data = data.append(episode.transitions(0))
+    return choose(task, data)[1].removeprefix("controller: ")
 
 
 def _columns(task: Task) -> str:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.rollout.risk import OBJECTIVES
 
 PLANNERS = {
     "cem": "cross-entropy method: refit a Gaussian to the best plans (Rubinstein 1999; PETS: Chua et al. 2018)",
@@ -17,12 +18,6 @@ PROPAGATIONS = {
     "tsinf": "a particle keeps its function",
     "ts1": "a particle takes another function at every step",
     "expectation": "the mean of all functions at every step",
-}
-OBJECTIVES = {
-    "mean": "mean return over particles",
-    "cvar": "mean of the worst share (risk_share) of particles",
-    "mean_minus_std": "mean minus risk_weight standard deviations over particles",
-    "optimistic": "mean plus risk_weight standard deviations over functions (exploration)",
 }
 
 

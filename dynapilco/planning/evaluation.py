@@ -11,6 +11,7 @@ from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.planning.config import PlanningConfig
 from dynapilco.policies import make_policy
 from dynapilco.rollout import Simulator, Trajectories, sample_noise, step_rewards
+from dynapilco.rollout.risk import risk_value
 from dynapilco.tasks.task import Task
 
 EDGE = 1 - 1e-6
@@ -107,15 +108,5 @@ def _dealt_anew(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def scores(returns: Tensor, config: PlanningConfig) -> Tensor:
     """One number a plan from returns (K, S, P); plans with numbers that are not finite come last, (K,)."""
-    flat = returns.flatten(1)
-    if config.objective == "cvar":
-        worst = max(1, round(config.risk_share * flat.shape[1]))
-        value = flat.topk(worst, 1, largest=False).values.mean(1)
-    elif config.objective == "mean_minus_std":
-        value = flat.mean(1) - config.risk_weight * flat.std(1, correction=0)
-    elif config.objective == "optimistic":
-        each = returns.mean(2)
-        value = each.mean(1) + config.risk_weight * each.std(1, correction=0)
-    else:
-        value = flat.mean(1)
-    return torch.where(torch.isfinite(flat).all(1), value, -torch.inf)
+    value = risk_value(returns, config.objective, config.risk_share, config.risk_weight)
+    return torch.where(torch.isfinite(returns.flatten(1)).all(1), value, -torch.inf)

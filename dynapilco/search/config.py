@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dynapilco.core.errors import UserError
+import torch
+from torch import Tensor
+
+from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.rollout.risk import OBJECTIVES, risk_value
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ class SearchConfig:
     """beta of an objective that favours the functions under which the policy does well, (1 / beta) log mean_s
     exp(beta J_s), J_s the mean reward of a step under function s; 0 is the mean over functions. About 10 for rewards
     between 0 and 1."""
+    objective: str = "mean"
+    """'mean' (over particles), 'cvar' (of the worst), 'mean_minus_std' (cautious) or 'optimistic' (mean plus the spread
+    between functions)."""
+    risk_share: float = 0.2
+    """cvar: share of the worst particles."""
+    risk_weight: float = 1.0
+    """mean_minus_std and optimistic: how many standard deviations."""
     initial_reward_power: float = 1.0
     """Power of the reward at the first step, for rewards in (0, 1]: below 1 widens a narrow reward."""
     final_reward_power: float = 1.0
@@ -59,7 +70,7 @@ class SearchConfig:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise UserError(f"{name}={value!r}: expected a whole number of at least {least}")
         numbers = ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power", "action_noise")
-        for name in (*numbers, "adjoint_limit", "optimism", "final_credit_seconds"):
+        for name in (*numbers, "adjoint_limit", "optimism", "final_credit_seconds", "risk_weight"):
             if not _is_number(getattr(self, name)):
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a number")
         if not isinstance(self.credit_seconds, (tuple, list)) or not all(map(_is_number, self.credit_seconds)):
@@ -69,9 +80,28 @@ class SearchConfig:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number above 0")
         if not self.credit_seconds or not all(0 <= s < math.inf for s in self.credit_seconds):
             raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more finite numbers of 0 or more")
-        for name in ("action_noise", "adjoint_limit", "optimism", "final_credit_seconds"):
+        if self.objective not in OBJECTIVES:
+            raise unknown_name("search objective", self.objective, OBJECTIVES)
+        if self.objective != "mean" and self.optimism:
+            raise UserError(f"optimism={self.optimism!r}: expected 0 beside objective={self.objective!r}")
+        if not _is_number(self.risk_share) or not 0 < self.risk_share <= 1:
+            raise UserError(f"risk_share={self.risk_share!r}: expected a share in (0, 1]")
+        for name in ("action_noise", "adjoint_limit", "optimism", "final_credit_seconds", "risk_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number of 0 or more")
+
+    def worth(self, rewards: Tensor) -> Tensor:
+        """What a step is worth, (R,), from rewards (T, R, S, P) of S functions with P particles each."""
+        if self.objective == "mean":
+            return optimistic_mean(rewards.mean((0, 3)), self.optimism)
+        return risk_value(rewards.mean(0), self.objective, self.risk_share, self.risk_weight)
+
+
+def optimistic_mean(values: Tensor, beta: float) -> Tensor:
+    """(1 / beta) log mean_s exp(beta v_s) of values (R, S), (R,); the mean for beta = 0."""
+    if beta == 0:
+        return values.mean(1)
+    return (torch.logsumexp(beta * values, 1) - math.log(values.shape[1])) / beta
 
 
 def _is_number(value: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -76,25 +75,21 @@ def predicted_returns(
     imagination: Imagination,
     generator: torch.Generator,
     repeats: int,
-    optimism: float = 0.0,
+    worth: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Mean (or optimistic mean) return of candidates (R, n) over an imagined rollout, by ``repeats`` draws; (R,)."""
-    im = imagination
+    """Mean return of candidates (R, n) over an imagined rollout, by ``repeats`` draws; (R,).
+
+    ``worth`` takes rewards (T, R, S, P) to another worth of a step, (R,), as :meth:`SearchConfig.worth` does.
+    """
+    im, worth = imagination, worth or (lambda rewards: rewards.mean((0, 2, 3)))
     total = torch.zeros(params.shape[0], device=params.device)
     for _ in range(repeats):
         draw = im.sample_draw(generator)
         trajectories = im.simulator(draw, policy)(params, im.noise(draw, len(params), generator), im.horizon)
-        total += im.horizon * optimistic_mean(step_rewards(im.task, trajectories).mean((0, 3)), optimism)
+        total += im.horizon * worth(step_rewards(im.task, trajectories))
     return total / repeats
 
 
 def only_finite(returns: Tensor) -> Tensor:
     """Returns with everything that is not finite at the end of any ranking, +infinity too."""
     return torch.where(torch.isfinite(returns), returns, -torch.inf)
-
-
-def optimistic_mean(values: Tensor, beta: float) -> Tensor:
-    """(1 / beta) log mean_s exp(beta v_s) of values (R, S), (R,); the mean for beta = 0."""
-    if beta == 0:
-        return values.mean(1)
-    return (torch.logsumexp(beta * values, 1) - math.log(values.shape[1])) / beta

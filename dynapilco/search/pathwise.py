@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,7 +19,8 @@ from dynapilco.policies.base import Policy
 from dynapilco.rollout import Damping, RolloutNoise, Simulator, step_rewards
 from dynapilco.search.candidates import Candidates
 from dynapilco.search.config import SearchConfig
-from dynapilco.search.imagination import Imagination, only_finite, optimistic_mean, predicted_returns
+from dynapilco.search.imagination import Imagination, only_finite, predicted_returns
+from dynapilco.search.report import SearchReport
 
 REPORT_EVERY = 25
 DEFAULT_DT = 0.05
@@ -36,37 +36,6 @@ LOST_FOR = 10
 """Lost steps in a row after which it starts afresh."""
 LATEST_START = 0.75
 """Share of the screening after which lost candidates are left to be dropped: a new one would come too late."""
-
-
-@dataclass(frozen=True)
-class SearchReport:
-    """What a search found.
-
-    Attributes
-    ----------
-    params : Tensor
-        The best candidate, (n,).
-    predicted_return : float
-        Its mean imagined return over a whole trial, by fresh draws, in the units of the task's reward.
-    winner : str
-        Where the winner came from: ``"warm"``, ``"fresh"``, or ``"unchanged"`` (a warm start as it was).
-    returns : list of float
-        Predicted returns of the finalists.
-    bad_rollouts : int
-        Batches of a candidate's particles that had non-finite numbers (in the rollout or its gradient).
-    restarts : int
-        Candidates that were re-initialised because of them.
-    lost : int
-        Candidates that were re-initialised because they had gone where neither reward nor gradient is left.
-    """
-
-    params: Tensor
-    predicted_return: float
-    winner: str
-    returns: list[float]
-    bad_rollouts: int
-    restarts: int
-    lost: int
 
 
 class PathwiseSearch:
@@ -118,9 +87,7 @@ class PathwiseSearch:
         winner = finalists[best].clone()
         return SearchReport(
             winner,
-            float(
-                self._evaluate(winner.unsqueeze(0), optimism=0.0)
-            ),  # once more: what won by these samples looks too good in them
+            self._fresh_look(winner),
             origin[best],
             returns.tolist(),
             self.bad_rollouts,
@@ -189,7 +156,7 @@ class PathwiseSearch:
         rewards = step_rewards(self.imagination.task, trajectories, smooth=True)
         power = reward_power(config, done)
         powered = rewards if power == 1 else rewards.clamp_min(1e-30) ** power
-        objective = optimistic_mean(powered.mean((0, 3)), config.optimism)
+        objective = config.worth(powered)
         if not objective.requires_grad:
             raise UserError(
                 "the reward is the same whatever the policy does, as far as gradients tell: a pathwise search needs a "
@@ -237,10 +204,18 @@ class PathwiseSearch:
         self.candidates.replace(row, self.policy.init(1, self.generator)[0])
         self.origin[row] = "fresh"
 
-    def _evaluate(self, params: Tensor, optimism: float | None = None) -> Tensor:
-        """Predicted return of each row of params (R, n) over fresh draws and noise, without action noise; (R,)."""
-        optimism = self.config.optimism if optimism is None else optimism
-        returns = predicted_returns(self.policy, params, self.imagination, self.generator, EVALUATIONS, optimism)
+    def _evaluate(self, params: Tensor) -> Tensor:
+        """What each row of params (R, n) is worth over fresh draws and noise, without action noise; (R,)."""
+        return self._finite(predicted_returns(*self._questions(params), self.config.worth))
+
+    def _fresh_look(self, winner: Tensor) -> float:
+        """Its mean return once more: what won by some samples looks too good in them."""
+        return float(self._finite(predicted_returns(*self._questions(winner.unsqueeze(0)))))
+
+    def _questions(self, params: Tensor) -> tuple[Policy, Tensor, Imagination, torch.Generator, int]:
+        return self.policy, params, self.imagination, self.generator, EVALUATIONS
+
+    def _finite(self, returns: Tensor) -> Tensor:
         self.bad_rollouts += int((~torch.isfinite(returns)).sum())
         return only_finite(returns)
 

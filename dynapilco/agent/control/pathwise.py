@@ -2,137 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-
-import numpy as np
-import torch
 from torch import Tensor
 
-from dynapilco.agent.context import Context
-from dynapilco.agent.control.base import Control, Prediction, Ready
-from dynapilco.agent.episode import Controller
-from dynapilco.policies import Policy, make_policy
-from dynapilco.rollout import Simulator
-from dynapilco.search import PathwiseSearch, SearchReport, only_finite, predicted_returns
-from dynapilco.tracking.sink import TrialRow
+from dynapilco.agent.control.searched import SearchedControl
+from dynapilco.search import PathwiseSearch, SearchReport
 
 
-class PathwiseControl(Control):
-    """Searches a policy in the model, and keeps those of all trials to choose from."""
+class PathwiseControl(SearchedControl):
+    """Differentiates imagined returns through the model."""
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self.policy = self._make_policy()
-
-    def prepare(self) -> Ready:
-        """Search, and imagine the trial of the winner."""
-        found = self.search()
-        return Ready(
-            self._controller(found.params),
-            found.params,
-            self.predict_trial(found.params),
-            found.predicted_return,
-            lambda: found.bad_rollouts,
-        )
-
-    def search(self) -> SearchReport:
-        """Improve the policy inside the model."""
+    def _search(self, warm: Tensor | None) -> SearchReport:
         context = self.context
-        if context.state.policy_scale is None:
-            context.state.policy_scale = _scale(context.state.data.states)
-            self.policy = self._make_policy()
         search = PathwiseSearch(
             self.policy,
-            context.imagination(),
+            self.imagination(),
             context.config.search,
             context.generator("search"),
             context.progress("policy"),
         )
-        report = search.run(self._warm_starts())
-        if report.bad_rollouts:
-            context.say(
-                f"trial {context.state.trials}: {report.bad_rollouts} candidate gradients were not finite and were "
-                f"skipped; {report.restarts} candidates were started afresh"
-            )
-        return report
+        return search.run(warm)
 
-    @torch.no_grad()
-    def predict_trial(self, params: Tensor) -> Prediction:
-        """Imagine the coming trial under the policy (n,), as an observer would see it."""
-        context = self.context
-        imagination, generator = replace(context.imagination(), starts=None), context.generator("prediction")
-        draw = imagination.sample_draw(generator)
-        noise = imagination.noise(draw, 1, generator)
-        states = Simulator(draw, self.policy, imagination.particles)(params.unsqueeze(0), noise, imagination.horizon)
-        seen = states.states
-        if draw.sensor_std is not None:
-            seen = seen + draw.sensor_std * torch.randn(seen.shape, generator=generator, device=context.device)
-        return Prediction(seen.flatten(1, 3).transpose(0, 1))
-
-    def keep(self, ready: Ready, row: TrialRow) -> None:
-        """Add the policy's row, and choose anew which one to deliver."""
-        assert ready.params is not None
-        state, params = self.context.state, ready.params.detach().cpu().unsqueeze(0)
-        state.policies = torch.cat([state.policies.reshape(-1, params.shape[1]), params])
-        state.policy_trials = [*state.policy_trials, row.trial]
-        state.delivered = self.choose_delivered()
-
-    def choose_delivered(self) -> int:
-        """Row of the best policy so far: the mean of its real return and of what the newest model predicts for it."""
-        context = self.context
-        state = context.state
-        real = torch.tensor([state.history[t].ret for t in state.policy_trials])
-        params = state.policies.to(context.device)
-        imagination = context.imagination()
-        predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4)
-        whole = predicted * (context.task.horizon / imagination.horizon)  # a rollout may be shorter than a trial
-        return int((real + only_finite(whole.cpu())).argmax())
-
-    def acting(self, purpose: str) -> Controller:
-        """The delivered policy; a fresh one before the first policy trial."""
-        return self._controller(self.delivered_params())
-
-    def vectors(self) -> Callable[[Tensor], Tensor]:
-        """The delivered policy, batched."""
-        return partial(self.policy.act, self.delivered_params())
-
-    def delivered_params(self) -> Tensor:
-        """Parameters (n,) of the policy that ``predict`` uses; fresh ones before the first policy trial."""
-        state = self.context.state
-        if state.delivered is None:
-            return self.policy.init(1, self.context.generator("untrained"))[0]
-        return state.policies[state.delivered].to(self.context.device)
-
-    def _controller(self, params: Tensor) -> Controller:
-        """The policy with parameters (n,) as a function of a numpy observation."""
-
-        @torch.no_grad()
-        def control(observation: np.ndarray, _: int) -> np.ndarray:
-            x = torch.as_tensor(observation, dtype=torch.float32, device=self.context.device).unsqueeze(0)
-            return self.policy.act(params, x)[0].cpu().numpy()
-
-        return control
-
-    def _make_policy(self) -> Policy:
-        context = self.context
-        geometry, config = context.task.geometry, context.config
-        low, high = (torch.as_tensor(b, device=context.device) for b in (context.task.low, context.task.high))
-        scale = context.state.policy_scale
-        scale = torch.ones(geometry.states) if scale is None else scale
-        return make_policy(config.policy, config.policy_kwargs, geometry, low, high, scale.to(context.device))
-
-    def _warm_starts(self) -> Tensor | None:
-        """The delivered policy and the newest one, (1 or 2, n)."""
-        state = self.context.state
-        if state.delivered is None:
-            return None
-        rows = sorted({state.delivered, len(state.policies) - 1})
-        return state.policies[rows].to(self.context.device)
-
-
-def _scale(states: Tensor) -> Tensor:
-    """One over the spread of each column of the exploration data, (D,)."""
-    std = states.std(0)
-    return torch.where(std > 1e-6, 1 / std.clamp_min(1e-6), torch.ones_like(std))
+    def _what_went_bad(self, report: SearchReport) -> str:
+        return (
+            f"{report.bad_rollouts} candidate gradients were not finite and were skipped; "
+            f"{report.restarts} candidates were started afresh"
+        )

@@ -1,0 +1,135 @@
+"""Evolution strategies on known systems: a cart that is paid only at a place, and one that must stay on its track."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dynapilco.core.errors import UserError
+from dynapilco.rollout import step_rewards
+from dynapilco.rollout.risk import OBJECTIVES, risk_value
+from dynapilco.search import EvolutionConfig, EvolutionSearch, Imagination, predicted_returns
+from dynapilco.search.evolution import _utilities
+from tests.search.test_pathwise import DT, GOAL, T, controller, double_integrator, gen, imagine, make_task
+
+SMALL = EvolutionConfig(generations=25, population=32, fresh_starts=8, draws=3, particles=2, spread=0.3)
+
+
+def indicator(state, action, next_state, xp):
+    """1 near the goal, nothing elsewhere: no gradient anywhere."""
+    near = abs(next_state[..., 0] - GOAL) < 0.15
+    return xp.where(near, xp.ones_like(next_state[..., 0]), xp.zeros_like(next_state[..., 0]))
+
+
+def search(config=SMALL, seed=0, imagination=None, callback=None):
+    im = imagination or imagine(indicator)
+    return EvolutionSearch(controller("linear"), im, config, gen(seed), callback)
+
+
+def test_it_finds_a_reward_without_gradients():
+    report = search().run(None)
+    fresh = predicted_returns(
+        controller("linear"), controller("linear").init(32, gen(1)), imagine(indicator), gen(2), 2
+    )
+    assert report.predicted_return > 0.5 * T
+    assert report.predicted_return > 2 * float(fresh.mean())
+    assert report.winner == "fresh"
+    assert report.bad_rollouts == 0
+
+
+def test_one_seed_is_one_search():
+    one, again, other = search().run(None), search().run(None), search(seed=1).run(None)
+    assert torch.equal(one.params, again.params)
+    assert one.predicted_return == again.predicted_return
+    assert not torch.equal(one.params, other.params)
+
+
+def test_a_warm_start_is_never_lost():
+    good = search().run(None)
+    worse = replace(SMALL, generations=1, population=4, fresh_starts=1, learning_rate=50.0)
+    report = search(worse, 3).run(good.params.unsqueeze(0))
+    assert report.winner in ("warm", "unchanged")
+    assert report.predicted_return > 0.8 * good.predicted_return
+
+
+def falling(gain=1.5):
+    """A cart that is thrown off its place: p'' = u + gain p, paid 1 for every step on a track of half a metre."""
+
+    def margin(state, action, next_state, xp):
+        return 1 - abs(next_state[..., 0]) / 0.5
+
+    one = lambda state, action, next_state, xp: xp.ones_like(next_state[..., 0])  # noqa: E731
+    draw = double_integrator(noise=0.02)
+    draw.functions.stack.weights[0][:, 0, 1] += DT * gain
+    task = replace(make_task(one), margin=margin, horizon=80)
+    return Imagination(task, lambda generator: draw, 4, False)
+
+
+def test_rollouts_lengthen_while_the_best_policy_goes_on():
+    config = replace(SMALL, first_horizon=10, generations=40, spread=1.0)
+    run = search(config, imagination=falling())
+    assert run.steps == 10
+    report = run.run(None)
+    assert run.steps == 80
+    assert report.predicted_return > 70
+
+
+def test_where_nothing_ends_rollouts_are_whole():
+    assert search(replace(SMALL, first_horizon=2)).steps == T
+
+
+def test_patience_ends_a_search_that_goes_nowhere():
+    told = []
+    nothing = lambda state, action, next_state, xp: 0 * next_state[..., 0]  # noqa: E731
+    config = replace(SMALL, patience=3)
+    search(config, imagination=imagine(nothing), callback=lambda done, total, _: told.append((done, total))).run(None)
+    assert told[-1] == (4, 25)
+
+
+def test_bad_numbers_come_last_and_are_counted():
+    def spoilt(state, action, next_state, xp):
+        fine = indicator(state, action, next_state, xp)
+        return xp.where(next_state[..., 0] < -0.3, fine * float("nan"), fine)
+
+    report = search(imagination=imagine(spoilt)).run(None)
+    assert report.bad_rollouts > 0
+    assert torch.isfinite(report.params).all()
+    assert report.predicted_return > 0.3 * T
+
+
+def test_utilities_are_centred_ranks():
+    values = torch.tensor([3.0, -torch.inf, 7.0])
+    assert _utilities(values).tolist() == [0.0, -0.5, 0.5]
+
+
+def test_risk_values():
+    returns = torch.tensor([[[0.0, 10.0], [5.0, 5.0]], [[4.0, 4.0], [4.0, 4.0]]])  # (2, 2 functions, 2 particles)
+    assert risk_value(returns, "mean", 0.5, 1.0).tolist() == [5.0, 4.0]
+    assert risk_value(returns, "cvar", 0.25, 1.0).tolist() == [0.0, 4.0]
+    assert risk_value(returns, "mean_minus_std", 0.5, 1.0)[0] == pytest.approx(5 - 12.5**0.5, abs=1e-4)
+    assert risk_value(returns, "optimistic", 0.5, 1.0)[0] == pytest.approx(5.0, abs=1e-4)  # functions agree: mean 5
+    assert set(OBJECTIVES) == {"mean", "cvar", "mean_minus_std", "optimistic"}
+
+
+def test_a_cautious_search_prefers_the_sure_thing():
+    im = falling()
+    config = replace(SMALL, objective="cvar", generations=40, spread=1.0, first_horizon=80)
+    report = search(config, imagination=im).run(None)
+    draw = im.sample_draw(gen())
+    policy = controller("linear")
+    rollout = im.simulator(draw, policy)(report.params[None], im.noise(draw, 1, gen(5)), im.horizon)
+    assert float(step_rewards(im.task, rollout).sum(0).min()) > 60
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"generations": 0}, "generations"), ({"population": 3}, "population"), ({"spread": 0.0}, "spread"),
+        ({"learning_rate": float("nan")}, "learning_rate"), ({"objective": "luck"}, "objective"),
+        ({"risk_share": 0.0}, "risk_share"), ({"risk_weight": -1.0}, "risk_weight"), ({"draws": 1.5}, "draws"),
+        ({"patience": True}, "patience"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_named(change, named):
+    with pytest.raises(UserError, match=named):
+        replace(SMALL, **change)
