@@ -27,7 +27,8 @@ def search(config=SMALL, seed=0, imagination=None, callback=None):
 
 
 def test_it_finds_a_reward_without_gradients():
-    report = search().run(None)
+    bold = replace(SMALL, generations=60, patience=60, spread=1.0, learning_rate=0.2)
+    report = search(bold).run(None)
     fresh = predicted_returns(
         controller("linear"), controller("linear").init(32, gen(1)), imagine(indicator), gen(2), 2
     )
