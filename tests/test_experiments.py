@@ -111,3 +111,23 @@ def test_the_configurations_are_valid(file):
 
     config = build_config(read_toml(file))
     assert config.total_timesteps > 0
+
+
+def test_the_table_of_tasks_counts_every_seed(tmp_path, monkeypatch, capsys):
+    module = load("tasks.py")
+    goal = module.Goal("Pendulum-v1", 1_000, 2_000, -200.0)
+    monkeypatch.setattr(module, "GOALS", (goal,))
+    for seed, returns in ((0, [-100.0, -150.0]), (1, [-500.0, -100.0])):
+        out = module.folder(goal, seed, tmp_path / "runs")
+        (out / "checkpoint").mkdir(parents=True)
+        (out / "summary.json").write_text(json.dumps({"evaluation_returns": returns, "wall_seconds": 1.0}))
+        (out / "checkpoint" / "state.json").write_text(json.dumps({"controller": "pathwise"}))
+        (out / "progress.csv").write_text("trial,env_steps,return\n0,200,-900\n1,400,-150\n")
+    words = ("--report", "--seeds", 0, 3, "--runs", tmp_path / "runs", "--tables", tmp_path)
+    run(module, monkeypatch, *words)
+    shown = (tmp_path / "tasks.md").read_text()
+    assert shown == capsys.readouterr().out.rstrip("\n") + "\n"
+    assert "-125, -300, failed" in shown and "**1 of 3**" in shown and "| -300 |" in shown
+    rows = list(csv.DictReader((tmp_path / "tasks.csv").open()))
+    assert [row["mean_return"] for row in rows] == ["-125.0", "-300.0", ""]
+    assert rows[0]["first_steps"] == "400" and rows[0]["controller"] == "pathwise"
