@@ -4,8 +4,8 @@
 
 Every statistic that is printed (IQM, mean, median over tasks, probability of improvement, success rate), by the default
 interval, by the percentile bootstrap (rliable's) and, for the IQM, by the intervals that were tried and not chosen;
-5,000 simulated experiments a row at 10 seeds, 1,000 at 3, 5 and 20, with 1, 2 and 5 tasks. The intervals are the package's own
-functions. It writes docs/results/interval-coverage.csv (resumable: a finished row is kept), a table in
+5,000 simulated experiments a row at 10 seeds, 1,000 at 3, 5 and 20, with 1, 2 and 5 tasks. The intervals are the
+package's own functions. It writes docs/results/interval-coverage.csv (resumable: a finished row is kept), a table in
 docs/results/interval-coverage.md, and the summary that the package prints beside its intervals.
 """
 

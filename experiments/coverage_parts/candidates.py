@@ -14,7 +14,7 @@ Bounds = tuple[np.ndarray, np.ndarray]
 def winsorised(strata: Strata) -> tuple[np.ndarray, np.ndarray]:
     """Standard error of the IQM from the winsorised variances of the tasks, and its degrees of freedom.
 
-    Tukey and McLaughlin 1963: s_w / ((1 - 2g/n) sqrt(n)), h - 1 degrees of freedom, h scores kept. Several tasks: limits
+    Tukey and McLaughlin 1963: s_w / ((1 - 2g/n) sqrt(n)), h - 1 degrees of freedom, h kept. Several tasks: limits
     of the pooled scores, variances of the tasks kept apart (the influence function of the pooled trimmed mean), degrees
     of freedom after Welch and Satterthwaite, times the share of scores kept.
     """
@@ -64,10 +64,7 @@ def bca(strata: Strata, rng: np.random.Generator, resamples: int) -> Bounds:
     cubes, squares = np.zeros_like(centre), np.zeros_like(centre)
     for t, stratum in enumerate(strata):
         left_out = np.stack(
-            [
-                iqm([*strata[:t], np.delete(stratum, i, axis=-1), *strata[t + 1 :]])
-                for i in range(stratum.shape[-1])
-            ]
+            [iqm([*strata[:t], np.delete(stratum, i, axis=-1), *strata[t + 1 :]]) for i in range(stratum.shape[-1])]
         )
         away = left_out.mean(axis=0) - left_out
         cubes, squares = cubes + (away**3).sum(axis=0), squares + (away**2).sum(axis=0)
@@ -80,7 +77,7 @@ def bca(strata: Strata, rng: np.random.Generator, resamples: int) -> Bounds:
 
 
 def expanded_with_factor(strata: Strata, rng: np.random.Generator, resamples: int) -> Bounds:
-    """Hesterberg's expanded percentile interval as printed: tail Phi(-sqrt(n / (n - 1)) t), n seeds of the smallest task."""
+    """Hesterberg's expanded percentile interval as he gives it: tail Phi(-sqrt(n / (n - 1)) t), n seeds a task."""
     n = min(s.shape[-1] for s in strata)
     tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))
     return central(iqm(resample(strata, rng, resamples)), float(tail))

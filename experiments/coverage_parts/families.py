@@ -56,9 +56,7 @@ FAMILIES: dict[str, tuple[tuple[float, object], ...]] = {
 
 def tasks_of(family: str, tasks: int, shift: float = 0.0) -> list[Mixture]:
     """The tasks of one family; ``shift`` in units of each task's scale."""
-    return [
-        Mixture(FAMILIES[family], PLACES[t] + shift * SCALES[t] * spread(family), SCALES[t]) for t in range(tasks)
-    ]
+    return [Mixture(FAMILIES[family], PLACES[t] + shift * SCALES[t] * spread(family), SCALES[t]) for t in range(tasks)]
 
 
 def spread(family: str) -> float:

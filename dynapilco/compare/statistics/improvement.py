@@ -22,7 +22,9 @@ def wins(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def probability_of_improvement(x: Strata, y: Strata) -> np.ndarray:
-    """P(X > Y) + P(X = Y) / 2 within each task, averaged over tasks (Agarwal et al. 2021): U / (n_x n_y), U Mann-Whitney's.
+    """P(X > Y) + P(X = Y) / 2 within each task, averaged over tasks (Agarwal et al. 2021).
+
+    Mann-Whitney's U over n_x n_y.
 
     Strata (..., n_x), (..., n_y) a task; returns (...).
     """
@@ -44,9 +46,9 @@ def improvement_interval(
 def score_interval(estimate: np.ndarray, sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Newcombe's score interval: all theta with |estimate - theta| <= 1.96 sqrt(V(theta)), by bisection.
 
-    V(theta) = theta (1 - theta) / (m n) [1 + (N - 1) ((1 - theta) / (2 - theta) + theta / (1 + theta))], N = (m + n) / 2
-    (Newcombe 2006, Statistics in Medicine 25:559, method 5, after Hanley and McNeil 1982). Several tasks: the mean of
-    their V over the number of tasks, as if all had the same theta; where they differ, that is wider than needed.
+    V(theta) = theta (1 - theta) / (m n) [1 + (N - 1) ((1 - theta) / (2 - theta) + theta / (1 + theta))],
+    N = (m + n) / 2 (Newcombe 2006, Statistics in Medicine 25:559, method 5, after Hanley and McNeil 1982). Several tasks: the
+    mean of their V over the number of tasks, as if all had the same theta; where they differ, that is wider than needed.
     Unlike the bootstrap it keeps a width where one method beats the other in all pairs.
     """
     z2, tasks = stats.norm.ppf((1 + LEVEL) / 2) ** 2, len(sizes)
