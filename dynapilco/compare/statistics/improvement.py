@@ -47,8 +47,9 @@ def score_interval(estimate: np.ndarray, sizes: Sequence[tuple[int, int]]) -> tu
     """Newcombe's score interval: all theta with |estimate - theta| <= 1.96 sqrt(V(theta)), by bisection.
 
     V(theta) = theta (1 - theta) / (m n) [1 + (N - 1) ((1 - theta) / (2 - theta) + theta / (1 + theta))],
-    N = (m + n) / 2 (Newcombe 2006, Statistics in Medicine 25:559, method 5, after Hanley and McNeil 1982). Several tasks: the
-    mean of their V over the number of tasks, as if all had the same theta; where they differ, that is wider than needed.
+    N = (m + n) / 2 (Newcombe 2006, Statistics in Medicine 25:559, method 5, after Hanley and McNeil 1982).
+    Several tasks: the mean of their V over the number of tasks, as if all had the same theta; where they differ, that
+    is wider than needed.
     Unlike the bootstrap it keeps a width where one method beats the other in all pairs.
     """
     z2, tasks = stats.norm.ppf((1 + LEVEL) / 2) ** 2, len(sizes)
@@ -75,13 +76,11 @@ def _percentile(x: Strata, y: Strata, rng: np.random.Generator, resamples: int) 
     """A resample of seeds is a count for each seed: its probability is counts_x' wins counts_y / (n_x n_y)."""
     total = 0.0
     for a, b in zip(x, y, strict=True):
-        times = [
-            rng.multinomial(v.shape[-1], np.full(v.shape[-1], 1 / v.shape[-1]), size=(resamples, *v.shape[:-1]))
-            / v.shape[-1]
-            for v in (a, b)
-        ]
-        total = total + np.einsum("r...i,...ij,r...j->r...", times[0], wins(a, b), times[1], optimize=True)
-    return central(np.asarray(total) / len(x), (1 - LEVEL) / 2)
+        m, n = a.shape[-1], b.shape[-1]
+        times_a = rng.multinomial(m, np.full(m, 1 / m), size=(*a.shape[:-1], resamples))
+        times_b = rng.multinomial(n, np.full(n, 1 / n), size=(*b.shape[:-1], resamples))
+        total = total + ((times_a @ wins(a, b)) * times_b).sum(axis=-1) / (m * n)
+    return central(np.moveaxis(np.asarray(total) / len(x), -1, 0), (1 - LEVEL) / 2)
 
 
 def permutation_test(x: Strata, y: Strata, rng: np.random.Generator, permutations: int = PERMUTATIONS) -> float:

@@ -120,7 +120,7 @@ def survival(runs: Runs) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 
 def _median(curve: pd.DataFrame, sample: Times) -> dict[str, object]:
-    """First trial by which half have succeeded, and where the curve's bounds cross one half (Brookmeyer, Crowley 1982)."""
+    """First trial by which half have succeeded; bounds where the curve's cross one half (Brookmeyer, Crowley 1982)."""
 
     def crossing(column: str) -> float:
         reached = curve.loc[curve[column] <= 0.5, "trial"]

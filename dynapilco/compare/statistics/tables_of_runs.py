@@ -85,7 +85,7 @@ def check(
     runs = _count_failures(runs, metrics, notes)
     if len(runs["task"].unique()) > 1 and metrics[0] not in COMMON_SCALE:
         notes.append(
-            "Scores of different tasks have different scales and were not put together (there is no column 'normalised')."
+            "Scores of different tasks have different scales and were not put together: there is no 'normalised'."
         )
     return Runs(runs, _check_trials(runs, trials, notes), metrics, notes)
 

@@ -9,6 +9,8 @@ from dynapilco.compare.statistics import words_by_trial
 from dynapilco.compare.statistics.tables_of_runs import Runs
 from dynapilco.compare.statistics.wording import NAMES, bounds, listed, number, p_value
 
+TOLD_PAIRS = 10
+
 
 def sentences(
     runs: Runs,
@@ -20,14 +22,27 @@ def sentences(
     measured: pd.DataFrame,
 ) -> list[str]:
     """The answer over all tasks, then each task, success, trials to it, uncertainty, cost, and what to beware of."""
-    groups = list(dict.fromkeys(pairs["task"])) or runs.tasks
+    groups = list(dict.fromkeys(pairs["task"])) or list(runs.groups(runs.metrics[0]))
     said = [ordering(group, runs, aggregates, pairs) for group in groups]
-    said += [_shown(row) for row in pairs[pairs["task"] == groups[0]].to_dict("records")]
+    said += [_shown(row) for row in _told(pairs[pairs["task"] == groups[0]], runs.methods)]
     said += words_by_trial.last_trial(success)
     said += words_by_trial.medians(medians, survival_tests)
     for quantity in ("coverage_95_one_step", "coverage_95_horizon", "wall_seconds"):
         said += words_by_trial.measured(measured, quantity)
     return said + runs.notes + _warnings(aggregates)
+
+
+def _told(pairs: pd.DataFrame, methods: list[str]) -> list[dict]:
+    """All pairs, or of more than ten only those of the method that beats the others most often."""
+    rows = pairs.to_dict("records")
+    if len(rows) <= TOLD_PAIRS:
+        return rows
+    wins = dict.fromkeys(methods, 0.0)
+    for row in rows:
+        wins[row["method_a"]] += row["probability_of_improvement"]
+        wins[row["method_b"]] += 1 - row["probability_of_improvement"]
+    best = max(wins, key=wins.__getitem__)
+    return [row for row in rows if best in (row["method_a"], row["method_b"])]
 
 
 def ordering(group: str, runs: Runs, aggregates: pd.DataFrame, pairs: pd.DataFrame) -> str:
