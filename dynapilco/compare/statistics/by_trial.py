@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from dynapilco.compare.statistics.frame import Table
 from dynapilco.compare.statistics.intervals import IntervalKind, aggregate_interval, interval_name
 from dynapilco.compare.statistics.known import coverage_note
 from dynapilco.compare.statistics.rates import effective_count, wilson
@@ -18,12 +19,12 @@ SUCCESS_COLUMNS = ["task", "method", "trial", "successes", "seeds", "rate", "low
 CURVE_COLUMNS = ["task", "method", "metric", "env_steps", "statistic", "estimate", "low", "high", "seeds", "interval"]
 
 
-def policy_trials(trials: pd.DataFrame) -> pd.DataFrame:
+def policy_trials(trials: Table) -> Table:
     """Without the trials that explore."""
     return trials[~trials["explored"].astype(bool)] if "explored" in trials else trials
 
 
-def success(runs: Runs) -> pd.DataFrame:
+def success(runs: Runs) -> Table:
     """Successes of each policy trial over seeds, with Wilson's intervals.
 
     A failed run succeeded at no trial; a run that ended before a trial (another budget) is not counted there.
@@ -47,7 +48,7 @@ def success(runs: Runs) -> pd.DataFrame:
     return pd.DataFrame(rows + _over_tasks(rows, runs), columns=SUCCESS_COLUMNS)
 
 
-def _rates(task: str, method: str, own: pd.DataFrame, trials: pd.DataFrame) -> list[dict]:
+def _rates(task: str, method: str, own: Table, trials: Table) -> list[dict]:
     failed = set(own.loc[own["status"] == "failed", "seed"])
     done = trials[~trials["seed"].isin(failed)]
     rows = []
@@ -80,13 +81,13 @@ def _over_tasks(rows: list[dict], runs: Runs) -> list[dict]:
     return together
 
 
-def curves(runs: Runs, rng: Rng, kind: IntervalKind) -> pd.DataFrame:
+def curves(runs: Runs, rng: Rng, kind: IntervalKind) -> Table:
     """Sample efficiency: the newest finished trial's return (IQM) and success (rate) at each point of a grid of steps.
 
     The grid of a task starts where every run has finished a trial and ends, for each method, where its first run ends.
     A failed run has the worst return of the task, and no success, after its last trial.
     """
-    rows: list[pd.DataFrame] = []
+    rows: list[Table] = []
     if runs.trials is None or "env_steps" not in runs.trials:
         return pd.DataFrame(columns=CURVE_COLUMNS)
     for task in runs.tasks:
@@ -104,7 +105,7 @@ def curves(runs: Runs, rng: Rng, kind: IntervalKind) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=CURVE_COLUMNS)
 
 
-def _curve(runs: Runs, task: str, method: str, metric: str, grid, rng: Rng, kind: IntervalKind) -> pd.DataFrame:
+def _curve(runs: Runs, task: str, method: str, metric: str, grid, rng: Rng, kind: IntervalKind) -> Table:
     trials, own = runs.trials_of(task, method), runs.of(task, method)
     done = trials[trials["seed"].isin(own.loc[own["status"] == "done", "seed"])]
     last = done.groupby("seed")["env_steps"].max().min() if len(done) else grid[-1]
@@ -126,7 +127,7 @@ def _curve(runs: Runs, task: str, method: str, metric: str, grid, rng: Rng, kind
     return table.assign(**head, interval=name if len(own) > 1 else "none")[CURVE_COLUMNS]
 
 
-def _held(trials: pd.DataFrame, metric: str, grid: np.ndarray, status: str, worst: float) -> np.ndarray:
+def _held(trials: Table, metric: str, grid: np.ndarray, status: str, worst: float) -> np.ndarray:
     """Value of the newest trial that is finished at each grid point."""
     steps = trials["env_steps"].to_numpy(dtype=float)
     if len(steps) == 0:

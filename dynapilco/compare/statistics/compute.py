@@ -75,7 +75,12 @@ def statistics(
     uncertainty = measured.uncertainty(checked, rng, interval, resamples)
     cost = measured.cost(checked, rng, interval, resamples)
     said = words.sentences(checked, aggregates, pairs, success, medians, tests, pd.concat([uncertainty, cost]))
-    settings = {"interval": interval, "resamples": resamples, "seed": seed, "metric": checked.metrics[0]}
+    settings: dict[str, object] = {
+        "interval": interval,
+        "resamples": resamples,
+        "seed": seed,
+        "metric": checked.metrics[0],
+    }
     return Statistics(
         aggregates=aggregates,
         pairwise=pairs,

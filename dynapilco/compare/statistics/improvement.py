@@ -99,7 +99,7 @@ def permutation_test(x: Strata, y: Strata, rng: np.random.Generator, permutation
     return float((1 + extreme.sum()) / (1 + permutations))
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """P values corrected for their number by Holm's step-down method (1979); NaN stays NaN and is not counted."""
     p = np.asarray(p_values, dtype=float)
     corrected = np.full_like(p, np.nan)

@@ -48,5 +48,5 @@ def coverage_note(statistic: str, kind: str, seeds: int, tasks: int) -> str:
 
 @functools.cache
 def _table() -> list[dict[str, str]]:
-    text = resources.files(__package__).joinpath("known_coverage.csv").read_text(encoding="utf-8")
+    text = resources.files("dynapilco.compare.statistics").joinpath("known_coverage.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dynapilco.compare.statistics.by_trial import policy_trials
+from dynapilco.compare.statistics.frame import Table
 from dynapilco.compare.statistics.intervals import IntervalKind, aggregate_interval, interval_name
 from dynapilco.compare.statistics.known import coverage_note
 from dynapilco.compare.statistics.scores import Rng
@@ -30,7 +31,7 @@ COLUMNS = [
 COLUMNS += ["simulated_coverage"]
 
 
-def uncertainty(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> pd.DataFrame:
+def uncertainty(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> Table:
     """Calibration and sharpness: each run's mean over its policy trials (``trial`` empty), and each trial by itself.
 
     Runs without a value (failed early, a method without a model) are counted in ``without``.
@@ -51,7 +52,7 @@ def uncertainty(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> pd.
     return _table(parts)
 
 
-def cost(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> pd.DataFrame:
+def cost(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> Table:
     """Wall-clock, steps, memory of finished runs; seconds of fit, search and environment a policy trial."""
     parts = []
     for task in runs.tasks:
@@ -79,7 +80,7 @@ def _policy_trials(runs: Runs):
                 yield task, method, trials
 
 
-def _rows(head, trial, values: pd.Series, rng: Rng, kind, resamples, statistics=("iqm", "mean")) -> list[dict]:
+def _rows(head, trial, values: Table, rng: Rng, kind, resamples, statistics=("iqm", "mean")) -> list[dict]:
     """Aggregates over the seeds that have a value; no row where none has."""
     known = values[np.isfinite(values)].to_numpy(dtype=float)
     rows = []
@@ -93,6 +94,6 @@ def _rows(head, trial, values: pd.Series, rng: Rng, kind, resamples, statistics=
     return rows
 
 
-def _table(rows: list[dict]) -> pd.DataFrame:
+def _table(rows: list[dict]) -> Table:
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.astype({"trial": "Int64"})

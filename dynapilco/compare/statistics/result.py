@@ -38,7 +38,7 @@ class Statistics:
         """One JSON object: settings, sentences, and each table as a list of rows; null where there is no number."""
         # pandas writes NaN as null, which Python's own writer would not
         tables = {
-            name: json.loads(table.to_json(orient="records", double_precision=15))
+            name: json.loads(str(table.to_json(orient="records", double_precision=15)))
             for name, table in self.tables().items()
         }
         return (

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dynapilco.compare.statistics.aggregate import AGGREGATES, Strata
 from dynapilco.compare.statistics.bootstrap import percentile_interval
+from dynapilco.compare.statistics.frame import Table
 from dynapilco.compare.statistics.improvement import holm, improvement_interval, permutation_test
 from dynapilco.compare.statistics.intervals import IntervalKind, aggregate_interval, interval_name
 from dynapilco.compare.statistics.known import coverage_note
@@ -48,7 +49,7 @@ def _note(seeds: int, low: float, high: float) -> str:
     return ""
 
 
-def aggregates(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> pd.DataFrame:
+def aggregates(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> Table:
     """Aggregates of every metric, method and task, and over all tasks where the metric has one scale."""
     rows = []
     for metric in runs.metrics:
@@ -67,7 +68,7 @@ def aggregates(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> pd.D
     return table
 
 
-def pairwise(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> pd.DataFrame:
+def pairwise(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> Table:
     """Every pair of methods by the deciding metric: probability of improvement, permutation test, Holm's correction.
 
     Pairs over all tasks are one family of tests, pairs on single tasks another. No scale is needed to put tasks
@@ -98,7 +99,7 @@ def pairwise(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> pd.Dat
     return correct(pd.DataFrame(rows, columns=columns))
 
 
-def correct(table: pd.DataFrame) -> pd.DataFrame:
+def correct(table: Table) -> Table:
     """Append ``p_holm`` and the verdict; all tasks together and single tasks are two families."""
     table["p_holm"] = np.nan
     together = table["task"] == "all tasks"
@@ -115,7 +116,7 @@ def _verdict(row: dict) -> str:
     return f"{row['method_a'] if row['probability_of_improvement'] > 0.5 else row['method_b']} is better"
 
 
-def profiles(runs: Runs, rng: Rng, kind: IntervalKind) -> pd.DataFrame:
+def profiles(runs: Runs, rng: Rng, kind: IntervalKind) -> Table:
     """Score distributions: the share of runs above each threshold, with pointwise 95 % bands."""
     rows = []
     for metric in runs.metrics:

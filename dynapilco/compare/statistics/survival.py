@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from dynapilco.compare.statistics.bootstrap import LEVEL
+from dynapilco.compare.statistics.frame import Table
 from dynapilco.compare.statistics.improvement import holm
 from dynapilco.compare.statistics.rates import wilson
 from dynapilco.compare.statistics.tables_of_runs import Runs
@@ -69,7 +71,7 @@ def timed(runs: Runs, task: str) -> list[str]:
     return [m for m in runs.methods if "trials" in runs.runs or len(runs.trials_of(task, m))]
 
 
-def kaplan_meier(sample: Times) -> pd.DataFrame:
+def kaplan_meier(sample: Times) -> Table:
     """Share that has not yet succeeded after each trial: columns trial, at_risk, succeeded, not_yet, low, high.
 
     The estimate is ``scipy.stats.ecdf``'s. While no seed was censored earlier it is a plain share of all seeds, with
@@ -95,7 +97,7 @@ def kaplan_meier(sample: Times) -> pd.DataFrame:
     return pd.DataFrame(table | {"not_yet": share, "low": low, "high": high})
 
 
-def survival(runs: Runs) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def survival(runs: Runs) -> tuple[Table, Table, Table]:
     """Curves, medians with intervals, and log-rank tests of every pair, Holm-corrected over all tasks and pairs."""
     curves, medians, tests = [], [], []
     for task in runs.tasks if has_times(runs) else ():
@@ -119,7 +121,7 @@ def survival(runs: Runs) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return all_curves, pd.DataFrame(medians, columns=MEDIAN_COLUMNS), table
 
 
-def _median(curve: pd.DataFrame, sample: Times) -> dict[str, object]:
+def _median(curve: Table, sample: Times) -> dict[str, Any]:
     """First trial by which half have succeeded; bounds where the curve's cross one half (Brookmeyer, Crowley 1982)."""
 
     def crossing(column: str) -> float:
@@ -136,7 +138,7 @@ def _median(curve: pd.DataFrame, sample: Times) -> dict[str, object]:
     return row | {"note": "; ".join(notes)}
 
 
-def _log_rank(task: str, a: str, b: str, x: Times, y: Times) -> dict[str, object]:
+def _log_rank(task: str, a: str, b: str, x: Times, y: Times) -> dict[str, Any]:
     """``scipy.stats.logrank``; the statistic is positive where ``a`` succeeds sooner.
 
     Where it has no variance (nobody succeeds, or all at one trial) the curves do not differ: p = 1.

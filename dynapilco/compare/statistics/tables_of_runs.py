@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dynapilco.compare.statistics.aggregate import Strata
+from dynapilco.compare.statistics.frame import Table
 from dynapilco.core.errors import UserError
 
 RUN = ["task", "method", "seed"]
@@ -27,8 +28,8 @@ SHOWN = 5
 class Runs:
     """Checked tables. ``runs``: failed runs carry the worst score; ``trials`` is None where none were given."""
 
-    runs: pd.DataFrame
-    trials: pd.DataFrame | None
+    runs: Table
+    trials: Table
     metrics: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
 
@@ -42,11 +43,11 @@ class Runs:
         """Methods in the order of their first run."""
         return list(dict.fromkeys(self.runs["method"]))
 
-    def of(self, task: str, method: str) -> pd.DataFrame:
+    def of(self, task: str, method: str) -> Table:
         """The runs of one method on one task, by seed."""
         return self.runs[(self.runs["task"] == task) & (self.runs["method"] == method)]
 
-    def trials_of(self, task: str, method: str) -> pd.DataFrame:
+    def trials_of(self, task: str, method: str) -> Table:
         """The trials of one method on one task, by seed and trial; empty where none were given."""
         if self.trials is None:
             return pd.DataFrame(columns=TRIAL)
@@ -63,9 +64,7 @@ class Runs:
         return {ALL_TASKS: self.tasks, **single} if together else single
 
 
-def check(
-    runs: pd.DataFrame, trials: pd.DataFrame | None, *, unbalanced: bool = False, different_budgets: bool = False
-) -> Runs:
+def check(runs: Table, trials: Table, *, unbalanced: bool = False, different_budgets: bool = False) -> Runs:
     """Check the tables and count failed runs; see ``statistics`` for the columns and the errors."""
     runs = _tidy("runs", runs, RUN)
     if "status" not in runs:
@@ -90,7 +89,7 @@ def check(
     return Runs(runs, _check_trials(runs, trials, notes), metrics, notes)
 
 
-def _tidy(name: str, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+def _tidy(name: str, table: Table, keys: list[str]) -> Table:
     """The table with its keys checked, sorted by seed (and trial) within tasks and methods as they came."""
     if not isinstance(table, pd.DataFrame):
         raise UserError(f"{name}: expected a pandas.DataFrame, got {type(table).__name__}")
@@ -108,7 +107,7 @@ def _tidy(name: str, table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return table.sort_values(keys[2:], kind="stable").reset_index(drop=True).pipe(_in_order, table)
 
 
-def _in_order(table: pd.DataFrame, original: pd.DataFrame) -> pd.DataFrame:
+def _in_order(table: Table, original: Table) -> Table:
     """Tasks and methods in the order of their first row in ``original``."""
     for column in ("method", "task"):
         rank = {name: i for i, name in enumerate(dict.fromkeys(original[column]))}
@@ -116,7 +115,7 @@ def _in_order(table: pd.DataFrame, original: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def _check_seeds(runs: pd.DataFrame, unbalanced: bool, notes: list[str]) -> None:
+def _check_seeds(runs: Table, unbalanced: bool, notes: list[str]) -> None:
     methods, missing = list(dict.fromkeys(runs["method"])), []
     for task, rows in runs.groupby("task", sort=False):
         absent = [method for method in methods if method not in set(rows["method"])]
@@ -138,7 +137,7 @@ def _check_seeds(runs: pd.DataFrame, unbalanced: bool, notes: list[str]) -> None
         notes.append(f"Unbalanced: {len(missing)} runs that other methods have are missing: {_some(missing)}.")
 
 
-def _check_budgets(runs: pd.DataFrame, different_budgets: bool, notes: list[str]) -> None:
+def _check_budgets(runs: Table, different_budgets: bool, notes: list[str]) -> None:
     if "env_steps" not in runs:
         return
     for task, rows in runs[runs["status"] == "done"].groupby("task", sort=False):
@@ -159,7 +158,7 @@ def _check_budgets(runs: pd.DataFrame, different_budgets: bool, notes: list[str]
         notes.append(f"Budgets differ on {task} (environment steps: {words}).")
 
 
-def _count_failures(runs: pd.DataFrame, metrics: Sequence[str], notes: list[str]) -> pd.DataFrame:
+def _count_failures(runs: Table, metrics: Sequence[str], notes: list[str]) -> Table:
     """Failed runs get the worst score: 0 on a common scale (or worse, if a run was worse), else the task's worst."""
     failed, runs = runs["status"] == "failed", runs.copy()
     for metric in metrics:
@@ -185,7 +184,7 @@ def _count_failures(runs: pd.DataFrame, metrics: Sequence[str], notes: list[str]
     return runs
 
 
-def _check_trials(runs: pd.DataFrame, trials: pd.DataFrame | None, notes: list[str]) -> pd.DataFrame | None:
+def _check_trials(runs: Table, trials: Table, notes: list[str]) -> Table | None:
     if trials is None or (isinstance(trials, pd.DataFrame) and trials.empty):
         return None
     trials = _tidy("trials", trials, TRIAL)
@@ -205,7 +204,7 @@ def _check_trials(runs: pd.DataFrame, trials: pd.DataFrame | None, notes: list[s
     return trials
 
 
-def _name(rows: pd.DataFrame, keys: Sequence[str] = RUN) -> str:
+def _name(rows: Table, keys: Sequence[str] = RUN) -> str:
     """``task / method / seed 3`` of the first rows."""
     labels = [f"{key} {{}}" if key in ("seed", "trial") else "{}" for key in keys]
     return _some([" / ".join(labels).format(*row) for row in rows[list(keys)].itertuples(index=False)])

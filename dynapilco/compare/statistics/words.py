@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
 from dynapilco.compare.statistics import words_by_trial
+from dynapilco.compare.statistics.frame import Table
 from dynapilco.compare.statistics.tables_of_runs import Runs
 from dynapilco.compare.statistics.wording import NAMES, bounds, listed, number, p_value
 
@@ -14,12 +14,12 @@ TOLD_PAIRS = 10
 
 def sentences(
     runs: Runs,
-    aggregates: pd.DataFrame,
-    pairs: pd.DataFrame,
-    success: pd.DataFrame,
-    medians: pd.DataFrame,
-    survival_tests: pd.DataFrame,
-    measured: pd.DataFrame,
+    aggregates: Table,
+    pairs: Table,
+    success: Table,
+    medians: Table,
+    survival_tests: Table,
+    measured: Table,
 ) -> list[str]:
     """The answer over all tasks, then each task, success, trials to it, uncertainty, cost, and what to beware of."""
     groups = list(dict.fromkeys(pairs["task"])) or list(runs.groups(runs.metrics[0]))
@@ -32,7 +32,7 @@ def sentences(
     return said + runs.notes + _warnings(aggregates)
 
 
-def _told(pairs: pd.DataFrame, methods: list[str]) -> list[dict]:
+def _told(pairs: Table, methods: list[str]) -> list[dict]:
     """All pairs, or of more than ten only those of the method that beats the others most often."""
     rows = pairs.to_dict("records")
     if len(rows) <= TOLD_PAIRS:
@@ -45,7 +45,7 @@ def _told(pairs: pd.DataFrame, methods: list[str]) -> list[dict]:
     return [row for row in rows if best in (row["method_a"], row["method_b"])]
 
 
-def ordering(group: str, runs: Runs, aggregates: pd.DataFrame, pairs: pd.DataFrame) -> str:
+def ordering(group: str, runs: Runs, aggregates: Table, pairs: Table) -> str:
     """Who leads on a task (or on all): only what the corrected tests show is called an order."""
     metric, where = runs.metrics[0], f"On {group}"
     figures = _figures(group, runs, aggregates)
@@ -76,7 +76,7 @@ def ordering(group: str, runs: Runs, aggregates: pd.DataFrame, pairs: pd.DataFra
     return f"{where}, by {NAMES[metric]}: {head} (Holm-corrected over {own['family'].iloc[0]} tests). {figures}."
 
 
-def _figures(group: str, runs: Runs, aggregates: pd.DataFrame) -> str:
+def _figures(group: str, runs: Runs, aggregates: Table) -> str:
     """``IQM: ensemble 0.91 (95 % interval 0.85 to 0.95, 10 seeds), ...``, best first."""
     metric = runs.metrics[0]
     rows = aggregates[(aggregates["metric"] == metric) & (aggregates["statistic"] == "iqm")]
@@ -120,7 +120,7 @@ def _shown(row: dict) -> str:
     )
 
 
-def _warnings(aggregates: pd.DataFrame) -> list[str]:
+def _warnings(aggregates: Table) -> list[str]:
     """What keeps an interval of the deciding aggregate from being one."""
     rows = aggregates[(aggregates["statistic"] == "iqm") & (aggregates["note"] != "")]
     return [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 
+from dynapilco.compare.statistics.frame import Table
 from dynapilco.compare.statistics.wording import NAMES, bounds, number, p_value
 
 
-def last_trial(success: pd.DataFrame) -> list[str]:
+def last_trial(success: Table) -> list[str]:
     """Successes of each method at its last trial."""
     said = []
     for task in dict.fromkeys(success["task"]):
@@ -23,7 +23,7 @@ def last_trial(success: pd.DataFrame) -> list[str]:
     return said
 
 
-def medians(table: pd.DataFrame, tests: pd.DataFrame) -> list[str]:
+def medians(table: Table, tests: Table) -> list[str]:
     """Median trials to the first success, and what the log-rank tests show."""
     said = []
     for task in dict.fromkeys(table["task"]):
@@ -52,7 +52,7 @@ def _sooner(row: dict) -> str:
     return f"{first} succeeds sooner than {second} (p = {p_value(row['p_holm'])})"
 
 
-def measured(table: pd.DataFrame, quantity: str) -> list[str]:
+def measured(table: Table, quantity: str) -> list[str]:
     """A measured quantity of each method, a sentence a task."""
     said = []
     rows = table[(table["quantity"] == quantity) & table["trial"].isna() & (table["statistic"] == "iqm")]
