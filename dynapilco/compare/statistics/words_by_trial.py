@@ -19,7 +19,11 @@ def last_trial(success: Table) -> list[str]:
             f"({number(100 * row['low'])} to {number(100 * row['high'])} %)"
             for row in last.to_dict("records")
         ]
-        said.append(f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}.")
+        covered = " or ".join(sorted(set(last["simulated_coverage"])))
+        said.append(
+            f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}; in simulation such "
+            f"intervals hold the truth in {covered} of cases, depending on the rate."
+        )
     return said
 
 
