@@ -39,8 +39,8 @@ beta(2, 5); beta(1/2, 1/2), u-shaped; bimodal, 60 % of seeds near 0.9 and 40 % n
 Student's t with 3 degrees of freedom; lognormal (sigma 1). With several tasks each has its own place and scale. The
 intervals are the package's own functions ([what they are](../reference/statistics.md)); `calibrated` is the default,
 `percentile` is rliable's bootstrap. Made by `python experiments/interval_coverage.py` (resumable);
-[all rows](interval-coverage.csv), with widths and on which side the truth was missed. **Bold**: outside 93-97 %; kinds of
-scores below 93 % are named beside the interval, in the column `simulated_coverage` and in the sentences.
+[all rows](interval-coverage.csv), with widths and on which side the truth was missed. **Bold**: outside 93-97 %; kinds
+of scores below 93 % are named beside the interval, in the column `simulated_coverage` and in the sentences.
 """
 
 

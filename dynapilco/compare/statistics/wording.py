@@ -21,6 +21,8 @@ def bounds(row: dict, *, first: bool = True) -> str:
     seeds = f"{row['seeds']} seed{'' if row['seeds'] == 1 else 's'}"
     if not np.isfinite(row["low"]):
         return f"no interval, {seeds}"
+    if row["low"] == row["high"]:
+        return f"all that count are equal: no interval, {seeds}"
     return f"{'95 % interval ' if first else ''}{number(row['low'])} to {number(row['high'])}, {seeds}"
 
 

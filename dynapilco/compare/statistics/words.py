@@ -10,6 +10,8 @@ from dynapilco.compare.statistics.tables_of_runs import Runs
 from dynapilco.compare.statistics.wording import NAMES, bounds, listed, number, p_value
 
 TOLD_PAIRS = 10
+SPELT_OUT = 5
+"""Up to so many methods, the first sentence says who is shown better than whom."""
 
 
 def sentences(
@@ -66,14 +68,18 @@ def ordering(group: str, runs: Runs, aggregates: Table, pairs: Table) -> str:
     elif len(ahead) == 1 and better[ahead[0]] == set(runs.methods) - {ahead[0]}:
         rest = listed([method for method in runs.methods if method != ahead[0]])
         head = f"{ahead[0]} leads: shown better than {'each of ' if len(beaten) > 1 else ''}{rest}"
-    else:
-        head = "; ".join(
-            f"{method} is shown better than {listed(sorted(worse, key=runs.methods.index))}"
-            for method, worse in better.items()
-            if worse
-        )
+    elif len(runs.methods) <= SPELT_OUT:
+        shown = [(method, [m for m in runs.methods if m in better[method]]) for method in runs.methods]
+        head = "; ".join(f"{method} is shown better than {listed(worse)}" for method, worse in shown if worse)
         head += f"; among {listed(ahead)} no difference is shown" if len(ahead) > 1 else ""
-    return f"{where}, by {NAMES[metric]}: {head} (Holm-corrected over {own['family'].iloc[0]} tests). {figures}."
+    else:
+        head = f"no method is shown better than {listed(ahead)}"
+        head += ", among which no difference is shown" if len(ahead) > 1 else ""
+        rest = listed([method for method in runs.methods if method in beaten])
+        head += f"; for each of {rest} some method is shown better (table pairwise)"
+    count = int(own["family"].iloc[0])
+    tests = "1 test" if count == 1 else f"{count} tests"
+    return f"{where}, by {NAMES[metric]}: {head} (Holm-corrected over {tests}). {figures}."
 
 
 def _figures(group: str, runs: Runs, aggregates: Table) -> str:
@@ -88,12 +94,8 @@ def _figures(group: str, runs: Runs, aggregates: Table) -> str:
         for i, row in enumerate(rows.to_dict("records"))
     ]
     text = f"IQM of the {NAMES[metric]}: {', '.join(words)}"
-    notes = sorted(set(rows["simulated_coverage"]))
-    return (
-        f"{text}; in simulation such intervals hold the truth in {' or '.join(notes)} of cases"
-        if rows["low"].notna().any()
-        else text
-    )
+    notes = sorted(set(rows.loc[rows["low"] < rows["high"], "simulated_coverage"]))
+    return f"{text}; in simulation such intervals hold the truth in {' or '.join(notes)} of cases" if notes else text
 
 
 def _shown(row: dict) -> str:

@@ -21,8 +21,8 @@ def last_trial(success: Table) -> list[str]:
         ]
         covered = " or ".join(sorted(set(last["simulated_coverage"])))
         said.append(
-            f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}; in simulation such "
-            f"intervals hold the truth in {covered} of cases, depending on the rate."
+            f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}; in simulation "
+            f"such intervals hold the truth in {covered} of cases, depending on the rate."
         )
     return said
 

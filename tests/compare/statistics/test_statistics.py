@@ -12,7 +12,7 @@ def test_the_answer_comes_first_with_seeds_and_interval(tables):
     result = statistics(*tables, resamples=500)
     first = result.sentences[0]
     assert first.startswith(
-        "On all tasks, by normalised score: good leads: shown better than bad (Holm-corrected over 1 tests)."
+        "On all tasks, by normalised score: good leads: shown better than bad (Holm-corrected over 1 test)."
     )
     assert (
         "95 % interval" in first and "10 seeds" in first and "in simulation such intervals hold the truth in" in first
