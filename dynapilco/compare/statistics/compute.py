@@ -74,7 +74,8 @@ def statistics(
     curves, medians, tests = survival.survival(checked)
     uncertainty = measured.uncertainty(checked, rng, interval, resamples)
     cost = measured.cost(checked, rng, interval, resamples)
-    said = words.sentences(checked, aggregates, pairs, success, medians, tests, pd.concat([uncertainty, cost]))
+    beside = pd.concat([table for table in (uncertainty, cost) if len(table)] or [cost])
+    said = words.sentences(checked, aggregates, pairs, success, medians, tests, beside)
     settings: dict[str, object] = {
         "interval": interval,
         "resamples": resamples,
