@@ -63,6 +63,7 @@ class Context:
             rollout.propagation == "moment_matching",
             steps=rollout.steps(trial),
             starts=self.starts(rollout.kind_of_start(trial)),
+            discount=rollout.discount,
         )
 
     def sampler(self, draws: int) -> Callable[[torch.Generator], DynamicsDraw]:

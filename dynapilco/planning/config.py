@@ -45,6 +45,8 @@ class PlanningConfig:
     """icem: factor by which the population shrinks from round to round."""
     temperature: float = 0.1
     """mppi: of the weights, in standard deviations of the plans' returns."""
+    discount: float = 1.0
+    """gamma of a plan's return."""
     draws: int = 5
     """Functions that a plan is tried under."""
     particles: int = 2
@@ -62,7 +64,7 @@ class PlanningConfig:
         for name in ("horizon", "population", "iterations", "draws", "particles"):
             if getattr(self, name) < 1:
                 raise UserError(f"planning {name}={getattr(self, name)!r}: expected at least 1")
-        for name in ("elite_share", "risk_share"):
+        for name in ("elite_share", "risk_share", "discount"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"planning {name}={getattr(self, name)!r}: expected a share in (0, 1]")
         for name in ("momentum", "kept_share"):

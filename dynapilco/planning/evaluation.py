@@ -47,7 +47,7 @@ def plan_returns(
         trajectories = _open_loop(task, draw, state, plans, config, generator)
     else:
         trajectories = _stepwise(draw, state, plans, config, generator)
-    return step_rewards(task, trajectories, smooth=True).sum(0)
+    return step_rewards(task, trajectories, smooth=True, discount=config.discount).sum(0)
 
 
 def _open_loop(

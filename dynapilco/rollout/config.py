@@ -31,6 +31,9 @@ class RolloutConfig:
     draws: int = 0
     """Functions sampled from the posterior; 0 takes as many as the method suits (ensemble: its members, dropout: one
     for each particle)."""
+    discount: float = 1.0
+    """gamma of the searched objective: the reward of step t counts gamma^t. Returns that are reported are not
+    discounted."""
     most_weight_sets: int = 20
     """With draws = 0: no more functions than this where each is a whole set of weights, for they cost time."""
 
@@ -45,6 +48,8 @@ class RolloutConfig:
             raise UserError(f"total_particles={self.total_particles!r}: expected at least 1")
         if self.most_weight_sets < 1:
             raise UserError(f"most_weight_sets={self.most_weight_sets!r}: expected at least 1")
+        if not 0 < self.discount <= 1:
+            raise UserError(f"discount={self.discount!r}: expected a number in (0, 1]")
         if self.draws < 0:
             raise UserError(f"draws={self.draws!r}: expected 0 (automatic) or more")
 

@@ -9,7 +9,7 @@ from dynapilco.rollout.rollout import Trajectories
 from dynapilco.tasks.task import Task
 
 
-def step_rewards(task: Task, trajectories: Trajectories, smooth: bool = False) -> Tensor:
+def step_rewards(task: Task, trajectories: Trajectories, smooth: bool = False, discount: float = 1.0) -> Tensor:
     """Rewards (T, R, S, P) of imagined transitions; nothing is earned after an end.
 
     Parameters
@@ -18,9 +18,14 @@ def step_rewards(task: Task, trajectories: Trajectories, smooth: bool = False) -
     trajectories : Trajectories
     smooth : bool
         Weight rewards by the probability prod(1 - p_t) of still going on, which has a gradient, instead of ending.
+    discount : float
+        gamma: the reward of step t counts gamma^t.
     """
     before, actions, after = trajectories.states[:-1], trajectories.actions, trajectories.states[1:]
     rewards = task.reward(before, actions, after, torch)
+    if discount != 1:
+        steps = torch.arange(len(rewards), device=rewards.device, dtype=rewards.dtype)
+        rewards = rewards * (discount**steps).reshape(-1, *[1] * (rewards.dim() - 1))
     if not task.ends:
         return rewards
     if smooth:

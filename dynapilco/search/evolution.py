@@ -83,6 +83,7 @@ class EvolutionSearch:
         returns = self._evaluate(rows)
         winner = int(returns.argmax()) if bool(torch.isfinite(returns).any()) else len(returns) - 1
         params = rows[winner].clone()
+        self.imagination = replace(self.imagination, discount=1.0)
         predicted = float(self._evaluate(params.unsqueeze(0)))  # once more: the winner's own samples flatter it
         return SearchReport(params, predicted, origin[winner], returns.tolist(), self.bad_rollouts, 0, 0)
 
@@ -141,7 +142,7 @@ class EvolutionSearch:
         im, config = replace(self.imagination, steps=self.steps), self.config
         draw = im.sample_draw(self.generator)
         trajectories = im.simulator(draw, self.policy)(rows, im.noise(draw, len(rows), self.generator), im.horizon)
-        hard = step_rewards(im.task, trajectories).sum(0)
+        hard = step_rewards(im.task, trajectories, discount=im.discount).sum(0)
         values = risk_value(hard, config.objective, config.risk_share, config.risk_weight)
         bad = ~torch.isfinite(values)
         self.bad_rollouts += int(bad.sum())

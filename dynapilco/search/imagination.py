@@ -32,6 +32,8 @@ class Imagination:
         Of a rollout; a whole trial by default.
     starts : callable, optional
         ``starts(shape, generator)`` -> start states (*shape, D); those of real episodes by default.
+    discount : float
+        gamma of what is searched for.
     """
 
     task: Task
@@ -41,6 +43,7 @@ class Imagination:
     engine: str = "auto"
     steps: int | None = None
     starts: StartSampler | None = None
+    discount: float = 1.0
 
     @property
     def horizon(self) -> int:
@@ -86,7 +89,7 @@ def predicted_returns(
     for _ in range(repeats):
         draw = im.sample_draw(generator)
         trajectories = im.simulator(draw, policy)(params, im.noise(draw, len(params), generator), im.horizon)
-        total += im.horizon * worth(step_rewards(im.task, trajectories))
+        total += im.horizon * worth(step_rewards(im.task, trajectories, discount=im.discount))
     return total / repeats
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -153,7 +154,7 @@ class PathwiseSearch:
         action_std = config.action_noise * max(0.0, 1.0 - done / 0.8)
         horizon = self.imagination.horizon
         trajectories = self.simulator(params, self.noise, horizon, action_std)
-        rewards = step_rewards(self.imagination.task, trajectories, smooth=True)
+        rewards = step_rewards(self.imagination.task, trajectories, smooth=True, discount=self.imagination.discount)
         power = reward_power(config, done)
         powered = rewards if power == 1 else rewards.clamp_min(1e-30) ** power
         objective = config.worth(powered)
@@ -206,14 +207,15 @@ class PathwiseSearch:
 
     def _evaluate(self, params: Tensor) -> Tensor:
         """What each row of params (R, n) is worth over fresh draws and noise, without action noise; (R,)."""
-        return self._finite(predicted_returns(*self._questions(params), self.config.worth))
+        returns = predicted_returns(
+            self.policy, params, self.imagination, self.generator, EVALUATIONS, self.config.worth
+        )
+        return self._finite(returns)
 
     def _fresh_look(self, winner: Tensor) -> float:
-        """Its mean return once more: what won by some samples looks too good in them."""
-        return float(self._finite(predicted_returns(*self._questions(winner.unsqueeze(0)))))
-
-    def _questions(self, params: Tensor) -> tuple[Policy, Tensor, Imagination, torch.Generator, int]:
-        return self.policy, params, self.imagination, self.generator, EVALUATIONS
+        """Its mean return once more, not discounted: what won by some samples looks too good in them."""
+        im = replace(self.imagination, discount=1.0)
+        return float(self._finite(predicted_returns(self.policy, winner.unsqueeze(0), im, self.generator, EVALUATIONS)))
 
     def _finite(self, returns: Tensor) -> Tensor:
         self.bad_rollouts += int((~torch.isfinite(returns)).sum())

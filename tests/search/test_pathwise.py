@@ -567,3 +567,21 @@ def test_choices_are_searched_by_gradients():
     report = search(LONG, policy, im).run(None)
     start = predicted_returns(policy, policy.init(20, gen(9)), im, gen(1), 4)
     assert report.predicted_return > max(float(start.max()), 8.0)
+
+
+def test_a_discounted_reward_counts_less_the_later_it_comes():
+    im = imagine()
+    policy, generator = controller(), gen(3)
+    params = policy.init(2, generator)
+    draw = im.sample_draw(generator)
+    rollout = im.simulator(draw, policy)(params, im.noise(draw, 2, gen(4)), im.horizon)
+    plain, discounted = step_rewards(im.task, rollout), step_rewards(im.task, rollout, discount=0.5)
+    for step in (0, 1, 5):
+        torch.testing.assert_close(discounted[step], plain[step] * 0.5**step)
+    near = predicted_returns(policy, params, replace(im, discount=0.5), gen(5), 1)
+    torch.testing.assert_close(near, step_rewards(im.task, im.simulator(draw, policy)(
+        params, im.noise(draw, 2, gen(5)), im.horizon), discount=0.5).mean((2, 3)).sum(0))  # fmt: skip
+    found = PathwiseSearch(policy, replace(im, discount=0.5), SHORT, gen(6)).run(None)
+    whole = predicted_returns(policy, found.params[None], im, gen(7), 8)
+    assert found.predicted_return == pytest.approx(float(whole), rel=0.1)  # what is told is not discounted
+    assert max(found.returns) < 2 < found.predicted_return

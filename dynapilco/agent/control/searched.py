@@ -88,7 +88,7 @@ class SearchedControl(Control):
         state = context.state
         real = torch.tensor([state.history[t].ret for t in state.policy_trials])
         params = state.policies.to(context.device)
-        imagination = self.imagination()
+        imagination = replace(self.imagination(), discount=1.0)
         predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4)
         whole = predicted * (context.task.horizon / imagination.horizon)  # a rollout may be shorter than a trial
         return int((real + only_finite(whole.cpu())).argmax())
