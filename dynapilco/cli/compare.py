@@ -14,8 +14,8 @@ import tyro
 from dynapilco.agent.config_file import read_toml
 from dynapilco.cli.options import field_helps, option_name, option_names, parse, to_values
 from dynapilco.cli.train_options import COMPARE_TABLE, RunOptions, parse_train
+from dynapilco.compare.comparison import DEFAULT_OUT, Comparison, execute
 from dynapilco.compare.pool import Pool
-from dynapilco.compare.run import DEFAULT_OUT, Comparison, execute
 from dynapilco.compare.settings import Request, build_settings
 from dynapilco.core.errors import UserError
 from dynapilco.tracking.console import make_console

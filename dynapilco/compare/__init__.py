@@ -8,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynapilco.compare.run import Comparison, run
+    from dynapilco.compare.comparison import Comparison, run
     from dynapilco.compare.tables import load
 
 __all__ = ["Comparison", "load", "run"]
 
-_HOMES = {"run": "run", "Comparison": "run", "load": "tables"}
+_HOMES = {"run": "comparison", "Comparison": "comparison", "load": "tables"}
 
 
 def __getattr__(name: str) -> Any:  # a worker imports this package, and should not wait for pandas and torch

@@ -1,7 +1,7 @@
 """A model-free algorithm of stable-baselines3 on a task: trained, recorded and judged as an agent of ours is.
 
 The same as in ``dynapilco train`` are the environment and its options, the reset seed of each trial, the columns of
-``progress.csv``, the 20 fresh episodes, their seeds and the rule of success. Everything else is the algorithm's own, with
+``progress.csv``, the 20 fresh episodes, their seeds and the rule of success. All else is the algorithm's own, with
 stable-baselines3's defaults. Box actions are scaled to [-1, 1] for it, as stable-baselines3 advises.
 """
 

@@ -155,9 +155,9 @@ def execute(
         raise UserError("resume and force: expected one of them: --resume goes on, --force begins again")
     root = out.absolute()
     if resume:
-        folders.read_settings(root)  # before the lock, which makes the folder
+        folders.read_settings(out)  # before the lock, which makes the folder
     else:
-        folders.check_begin(root, force)
+        folders.check_begin(out, force)
     refusal = f"out={str(out)!r}: another comparison is at work in it: wait for it, or give another --out"
     with pool.connected(), folders.held(root / folders.LOCK, 1.0, refusal):
         settings, words = _prepare(root, settings, resume, words, command)
