@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from dynapilco.agent.episode import true_state
-from dynapilco.agent.loop import env_seed
+from dynapilco.agent.context import env_seed
 from dynapilco.tasks import Task
 from dynapilco.tracking.sink import TrialRow
 

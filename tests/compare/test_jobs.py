@@ -24,7 +24,7 @@ FLAKY = '''
 from pathlib import Path
 
 import gymnasium
-from dynapilco.agent.loop import env_seed
+from dynapilco.agent.context import env_seed
 from dynapilco_envs.pendulum import PendulumSwingUpEnv
 
 
@@ -108,7 +108,7 @@ def _check_baseline(folder, runs, trials):
 
 
 def test_a_baseline_starts_its_trials_where_an_agent_does():
-    from dynapilco.agent.loop import env_seed
+    from dynapilco.agent.context import env_seed
     from dynapilco.compare.recorder import Recorder
     from dynapilco.tasks import make_env, task_of
 
