@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ BACKENDS = {
     "dask": "a Dask cluster (pip install 'dynapilco[dask]')",
 }
 CONNECT_SECONDS = 5.0
+SETTLE_SECONDS, PLACE_SECONDS = 20.0, 20.0
 FRUITLESS_ROUNDS = 3
 """How often all that is left is handed out again without one job coming to its end, before giving up."""
 
@@ -88,13 +90,15 @@ class Pool:
                     raise
                 first = (str(error).strip().splitlines() or [""])[0]
                 say(f"a worker was lost ({type(error).__name__}: {first}); {len(left)} jobs are handed out again")
+                if self.backend == "ray":
+                    _await_nodes()
 
     def _round(self, orders: Sequence[Order]) -> None:
         jobs = min(self.jobs, len(orders))
         options: dict[str, Any] = {}
         one_by_one: dict[str, Any] = {"batch_size": 1, "pre_dispatch": "all", "max_nbytes": None}
         if self.backend == "ray":
-            jobs = min(jobs, _ray_slots(self))
+            jobs = _ray_slots(self, jobs)
             options["ray_remote_args"] = {"num_cpus": self.job_cpus, "num_gpus": self.job_gpus}
         if self.backend == "dask" and self.job_gpus:
             options["resources"] = {"GPU": self.job_gpus}
@@ -131,23 +135,49 @@ def _ray(pool: Pool) -> Iterator[None]:
             ray.shutdown()
 
 
-def _ray_slots(pool: Pool) -> int:
-    """How many jobs the nodes that are alive can hold at a time; Ray itself would wait for more nodes for ever."""
+def _ray_slots(pool: Pool, wanted: int) -> int:
+    """How many jobs the cluster can hold now, at most ``wanted``.
+
+    Ray itself is asked, by reserving the places and giving them back: a pool that is larger than the cluster would wait
+    for more nodes for ever.
+
+    Raises
+    ------
+    UserError
+        When not one job finds a place.
+    """
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.util import placement_group, remove_placement_group  # pyright: ignore[reportMissingImports]
+
+    place = {"CPU": pool.job_cpus} | ({"GPU": pool.job_gpus} if pool.job_gpus else {})
+    slots = min(wanted, sum(_fits(node["Resources"], place) for node in ray.nodes() if node["Alive"]))
+    while slots > 0:
+        group = placement_group([place] * slots)
+        ready = group.wait(timeout_seconds=PLACE_SECONDS)
+        remove_placement_group(group)
+        if ready:
+            return slots
+        slots -= max(1, slots // 8)
+    raise UserError(
+        f"no Ray node has {pool.job_cpus:g} CPUs and {pool.job_gpus:g} GPUs free: expected smaller --job-cpus "
+        "and --job-gpus, or another node"
+    )
+
+
+def _fits(have: Mapping[str, float], place: Mapping[str, float]) -> int:
+    return int(min(have.get(name, 0.0) / amount for name, amount in place.items()))
+
+
+def _await_nodes() -> None:
+    """Wait until Ray knows who is alive: a lost node is noticed after some missed heartbeats."""
     import ray  # pyright: ignore[reportMissingImports]
 
-    slots = 0
-    for node in ray.nodes():
-        if node["Alive"]:
-            have = node["Resources"]
-            fits = have.get("CPU", 0) / pool.job_cpus
-            fits = min(fits, have.get("GPU", 0) / pool.job_gpus) if pool.job_gpus else fits
-            slots += int(fits)
-    if not slots:
-        raise UserError(
-            f"no Ray node has {pool.job_cpus:g} CPUs and {pool.job_gpus:g} GPUs for a job: expected smaller "
-            "--job-cpus and --job-gpus, or another node"
-        )
-    return slots
+    since, before = time.monotonic(), None
+    while time.monotonic() - since < SETTLE_SECONDS:
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        if alive != before:
+            since, before = time.monotonic(), alive
+        time.sleep(1.0)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from dynapilco.agent.episode import true_state
 from dynapilco.agent.context import env_seed
+from dynapilco.agent.episode import true_state
 from dynapilco.tasks import Task
 from dynapilco.tracking.sink import TrialRow
 
