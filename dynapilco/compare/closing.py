@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,56 +14,71 @@ from scipy.stats import binom
 from dynapilco.core.intervals import mean_interval, wilson_interval
 from dynapilco.tracking.summary import SOLVED_RATE
 
-HEADINGS = (
-    "method", "seeds done", "score", "seeds solved", "first success", "coverage 1 step", "coverage trial", "s a trial",
-)  # fmt: skip
+OUTCOME = ("method", "seeds done", "score", "seeds solved", "first success")
+MODEL_AND_COST = ("method", "coverage, 1 step", "coverage, trial", "seconds a trial", "seconds a run")
 NOTE = (
     "Second lines: 95 % intervals over seeds (Student's t; Wilson; for the median of the first success from order "
     "statistics, or the range, marked *, where seeds are too few). Score: mean return of fresh episodes with the "
     "delivered policy. Solved: at least 90 % of them succeed; a seed that failed counts as not solved. First success: "
-    "median trial over seeds. Coverage: of 95 % intervals, on trials not seen before. Seconds a trial: median, range."
+    "median trial over seeds. Coverage: of 95 % intervals, on trials not seen before. Seconds: median and range."
 )
 Frame = Any
 """A pandas frame; pandas' annotations do not know what a column holds."""
 
 
 def closing_tables(runs: Frame, trials: Frame) -> list[Table]:
-    """One table for each task, methods in their order.
+    """Two tables for each task, methods in their order: what came out, and of the model and its cost.
 
     Parameters
     ----------
     runs, trials : DataFrame
         From :func:`dynapilco.compare.load`.
     """
-    return [
-        _task_table(task, found, trials[trials["task"] == task]) for task, found in runs.groupby("task", sort=False)
-    ]
+    tables = []
+    for task, found in runs.groupby("task", sort=False):
+        rows = {method: (of, _of(trials, task, method)) for method, of in found.groupby("method", sort=False)}
+        tables.append(_table(f"{task}: outcome", OUTCOME, {m: outcome_cells(of) for m, (of, _) in rows.items()}))
+        costs = {method: cost_cells(*both) for method, both in rows.items()}
+        tables.append(_table(f"{task}: model and cost", MODEL_AND_COST, costs))
+    return tables
 
 
-def _task_table(task: Any, runs: Frame, trials: Frame) -> Table:
-    table = Table(title=str(task), title_justify="left", box=box.SIMPLE, pad_edge=False)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=heading == "method")
-    for method, found in runs.groupby("method", sort=False):
-        table.add_row(str(method), *method_cells(found, trials[trials["method"] == method]))
+def _of(trials: Frame, task: Any, method: Any) -> Frame:
+    return trials[(trials["task"] == task) & (trials["method"] == method)]
+
+
+def _table(title: str, headings: Sequence[str], rows: Mapping[Any, Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)  # fits in 80 columns
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for method, cells in rows.items():
+        table.add_row(str(method), *cells)
     return table
 
 
-def method_cells(runs: Frame, trials: Frame) -> list[str]:
+def outcome_cells(runs: Frame) -> list[str]:
+    """The cells of one method on one task, after its name."""
+    done = runs[runs["status"] == "done"]
+    return [_seeds(runs), _mean(done["score"].tolist(), ".4g"), _solved(runs, done), _first_success(done)]
+
+
+def cost_cells(runs: Frame, trials: Frame) -> list[str]:
     """The cells of one method on one task, after its name."""
     done = runs[runs["status"] == "done"]
     acted = trials[trials["seed"].isin(done["seed"]) & ~trials["explored"]]
     spent = acted["seconds_model"] + acted["seconds_policy"] + acted["seconds_env"]
-    by_seed = spent.groupby(acted["seed"]).mean()
     return [
-        _seeds(runs),
-        _mean(done["score"].tolist(), ".4g"),
-        _solved(runs, done),
-        _first_success(done),
         _mean(_by_seed(acted, "coverage_95_one_step"), ".0%", (0.0, 1.0)),
         _mean(_by_seed(acted, "coverage_95_horizon"), ".0%", (0.0, 1.0)),
-        f"{by_seed.median():.3g}\n{by_seed.min():.3g} to {by_seed.max():.3g}" if len(by_seed) else "-",
+        _range(spent.groupby(acted["seed"]).mean().tolist()),
+        _range(done["wall_seconds"].tolist()),
     ]
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{np.median(values):.3g}\n{min(values):.3g} to {max(values):.3g}"
 
 
 def _seeds(runs: Frame) -> str:

@@ -1,9 +1,11 @@
+import io
 import math
 
 import pytest
+from rich.console import Console
 
 from dynapilco import compare
-from dynapilco.compare.closing import closing_tables, failure_sentences, median_interval, method_cells
+from dynapilco.compare.closing import closing_tables, cost_cells, failure_sentences, median_interval, outcome_cells
 from dynapilco.core.errors import UserError
 
 
@@ -57,20 +59,25 @@ def test_a_folder_that_is_no_comparison(tmp_path):
 
 def test_the_closing_table_shows_seeds_and_intervals(written):
     runs, trials = compare.load(written.root)
-    (table,) = closing_tables(runs, trials)
-    assert table.row_count == 2
-    seeds, score, solved, first, one_step, _, seconds = method_cells(runs[:2], trials[:6])
+    outcome, cost = closing_tables(runs, trials)
+    assert outcome.row_count == cost.row_count == 2
+    seeds, score, solved, first = outcome_cells(runs[:2])
+    one_step, _, seconds, wall = cost_cells(runs[:2], trials[:6])
     assert seeds == "2 of 2"
     assert score.startswith("15\n-48.5")  # mean 15, t interval with 1 degree of freedom: 15 +- 12.706 * 5
     assert solved == "1 of 2\n9% to 91%"
     assert first == "2\n2 to never *"
     assert one_step == "50%\n50% to 50%"
-    assert seconds == "1.1\n1.1 to 1.1"
+    assert seconds == "1.1\n1.1 to 1.1" and wall == "12.5\n12.5 to 12.5"
+    console = Console(width=80, file=io.StringIO())
+    for table in (outcome, cost):
+        console.print(table)
+    assert "…" not in console.file.getvalue()
 
 
 def test_a_failed_seed_is_counted_and_named(written):
-    runs, trials = compare.load(written.root)
-    cells = method_cells(runs[2:], trials[6:])
+    runs = compare.load(written.root)[0]
+    cells = outcome_cells(runs[2:])
     assert cells[0] == "0 of 2\n1 failed\n1 missing"
     assert cells[1] == "-" and cells[2] == "0 of 1\n0% to 79%"
     failed, missing = failure_sentences(runs)
