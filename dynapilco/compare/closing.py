@@ -15,7 +15,7 @@ from dynapilco.core.intervals import mean_interval, wilson_interval
 from dynapilco.tracking.summary import SOLVED_RATE
 
 OUTCOME = ("method", "seeds done", "score", "seeds solved", "first success")
-MODEL_AND_COST = ("method", "coverage, 1 step", "coverage, trial", "seconds a trial", "seconds a run")
+MODEL_AND_COST = ("method", "1-step coverage", "trial coverage", "s a trial", "s a run")
 NOTE = (
     "Second lines: 95 % intervals over seeds (Student's t; Wilson; for the median of the first success from order "
     "statistics, or the range, marked *, where seeds are too few). Score: mean return of fresh episodes with the "

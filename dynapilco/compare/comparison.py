@@ -251,15 +251,26 @@ def report(root: Path, console: Console) -> Comparison:
     for table in closing_tables(runs, trials):
         console.print(table)
     console.print(NOTE)
-    sentences = (*failure_sentences(runs), *_statistics(runs, trials))
+    sentences = (*failure_sentences(runs), *_statistics(root, runs, trials))
     for sentence in sentences:
         console.print(sentence, soft_wrap=True)
     console.print(f"tables: {root / folders.RUNS_FILE}, {root / folders.TRIALS_FILE}", soft_wrap=True)
     return Comparison(root, runs, trials, sentences)
 
 
-def _statistics(runs: pd.DataFrame, trials: pd.DataFrame) -> Sequence[str]:
-    """What the statistics say; nothing where they are not installed."""
-    if util.find_spec(STATISTICS) is None:
+def _statistics(root: Path, runs: pd.DataFrame, trials: pd.DataFrame) -> Sequence[str]:
+    """What the statistics say, written to the folder too; nothing where they are not installed.
+
+    Fewer seeds or other budgets of some methods were asked for, so they are allowed, and the sentences say so.
+    """
+    ended = runs[runs["status"] != "missing"]
+    if util.find_spec(STATISTICS) is None or ended.empty:
         return ()
-    return tuple(import_module(STATISTICS).statistics(runs, trials).sentences)
+    keys = ["task", "method", "seed"]
+    theirs = trials.merge(ended[keys], on=keys)
+    try:
+        found = import_module(STATISTICS).statistics(ended, theirs, unbalanced=True, different_budgets=True)
+    except UserError as error:  # too little came to an end: what did is printed and kept all the same
+        return (f"No statistics: {error}.",)
+    found.write(root / folders.STATISTICS, force=True)
+    return tuple(found.sentences)

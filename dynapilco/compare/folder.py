@@ -16,8 +16,8 @@ from dynapilco.core.errors import UserError
 from dynapilco.core.storage import write_atomically
 
 SETTINGS_FILE, RUNS_FILE, TRIALS_FILE = "compare.json", "runs.csv", "trials.csv"
-RUNS, JOBS, LOCK = "runs", "jobs", ".lock"
-OURS = {SETTINGS_FILE, RUNS_FILE, TRIALS_FILE, RUNS, JOBS, LOCK}
+RUNS, JOBS, STATISTICS, LOCK = "runs", "jobs", "statistics", ".lock"
+OURS = {SETTINGS_FILE, RUNS_FILE, TRIALS_FILE, RUNS, JOBS, STATISTICS, LOCK}
 """Names that a comparison writes; ``--force`` deletes these and nothing else."""
 FORMAT_VERSION = 1
 ORPHAN_SECONDS = 30.0

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dynapilco.compare.folder import Folder, Job
+from dynapilco.core.errors import UserError
 
 POLL_SECONDS = 1.0
 REFRESH_PER_SECOND = 2
@@ -77,7 +78,10 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
-            self.look()
+            try:
+                self.look()
+            except (UserError, OSError) as error:  # the jobs go on; the same error ends the command after them
+                self.say(f"the tables cannot be written now: {error}")
 
     def look(self) -> None:
         """Read the states of the jobs that are not at their end, and tell what is new."""

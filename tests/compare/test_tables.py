@@ -1,12 +1,17 @@
 import io
 import math
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import pytest
 from rich.console import Console
 
 from dynapilco import compare
 from dynapilco.compare.closing import closing_tables, cost_cells, failure_sentences, median_interval, outcome_cells
+from dynapilco.compare.comparison import report
 from dynapilco.core.errors import UserError
+from dynapilco.tracking.console import make_console
 
 
 def test_the_tables_hold_every_run_and_every_trial(written):
@@ -96,3 +101,36 @@ def test_the_interval_of_a_median_comes_from_order_statistics():
         cover = 1 - 2 * binom.cdf(low, n, 0.5)
         assert high == n - 1 - low and cover >= 0.95
         assert 1 - 2 * binom.cdf(low + 1, n, 0.5) < 0.95
+
+
+def test_the_statistics_are_asked_for_what_came_to_an_end(written, monkeypatch, capsys):
+    asked = []
+
+    class Found:
+        sentences = ("ensemble is ahead.",)
+
+        def write(self, folder, force):
+            asked.append((folder, force))
+
+    def statistics(runs, trials, **allowed):
+        asked.append((runs["status"].tolist(), len(trials), allowed))
+        return Found()
+
+    module = ModuleType("dynapilco.compare.statistics")
+    module.statistics, module.__spec__ = statistics, ModuleSpec(module.__name__, None)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    found = report(written.root, make_console())
+    assert found.sentences[-1] == "ensemble is ahead." and not found.complete
+    assert "ensemble is ahead." in capsys.readouterr().out
+    allowed = {"unbalanced": True, "different_budgets": True}
+    assert asked == [(["done", "done", "failed"], 8, allowed), (written.root / "statistics", True)]
+
+
+def test_statistics_that_refuse_do_not_cost_the_tables(written, monkeypatch):
+    def statistics(runs, trials, **allowed):
+        raise UserError("too few")
+
+    module = ModuleType("dynapilco.compare.statistics")
+    module.statistics, module.__spec__ = statistics, ModuleSpec(module.__name__, None)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert report(written.root, Console(quiet=True)).sentences[-1] == "No statistics: too few."
