@@ -27,7 +27,7 @@ from dynapilco.agent.episode import Controller
 from dynapilco.agent.evaluation import evaluate
 from dynapilco.compare.algorithms import algorithm_class
 from dynapilco.compare.recorder import Recorder
-from dynapilco.core.storage import write_atomically
+from dynapilco.core.atomic import write_atomically
 from dynapilco.tasks import ActionCodec, make_env, task_of
 from dynapilco.tracking.files import progress_csv
 from dynapilco.tracking.run_dir import PROGRESS_FILE
@@ -127,6 +127,8 @@ def _options(run: BaselineRun, env: gymnasium.Env) -> dict[str, Any]:
     options.setdefault(name, defaults[name].default)
     if name == "n_steps" and name not in run.options and options[name] > run.total_timesteps:
         options[name] = task_of(env).horizon
+        if "batch_size" in defaults:  # PPO's minibatch, which cannot be larger
+            options.setdefault("batch_size", min(defaults["batch_size"].default, options[name]))
     return options
 
 

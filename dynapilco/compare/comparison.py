@@ -26,8 +26,8 @@ from dynapilco.compare.settings import Request, Settings, build_settings
 from dynapilco.compare.supervise import Order, handed_on
 from dynapilco.compare.tables import collect, load
 from dynapilco.compare.watch import Watcher
+from dynapilco.core.atomic import write_atomically
 from dynapilco.core.errors import UserError
-from dynapilco.core.storage import write_atomically
 from dynapilco.tracking.console import make_console
 from dynapilco.tracking.summary import versions
 

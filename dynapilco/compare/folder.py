@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynapilco.core.atomic import write_atomically
 from dynapilco.core.errors import UserError
-from dynapilco.core.storage import write_atomically
 
 SETTINGS_FILE, RUNS_FILE, TRIALS_FILE = "compare.json", "runs.csv", "trials.csv"
 RUNS, JOBS, STATISTICS, LOCK = "runs", "jobs", "statistics", ".lock"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dynapilco.compare.folder import Folder, Job
-from dynapilco.core.storage import write_atomically
+from dynapilco.core.atomic import write_atomically
 
 ONE_THREAD = {
     name: "1"

@@ -13,8 +13,8 @@ import pandas as pd
 
 from dynapilco.compare.folder import RUNS_FILE, TRIALS_FILE, Folder, Job
 from dynapilco.compare.watch import error_line
+from dynapilco.core.atomic import write_atomically
 from dynapilco.core.errors import UserError
-from dynapilco.core.storage import write_atomically
 from dynapilco.tracking.sink import TrialRow
 from dynapilco.tracking.summary import read_summary
 

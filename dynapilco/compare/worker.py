@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dynapilco.compare.folder import ORPHAN_SECONDS, held
-from dynapilco.core.storage import write_atomically
+from dynapilco.core.atomic import write_atomically
 
 ALONE = 75
 """Exit code of a job whose supervisor is gone."""

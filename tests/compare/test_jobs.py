@@ -134,7 +134,7 @@ def test_every_kind_of_baseline_keeps_to_its_budget(algorithm, tmp_path):
     steps = int((tmp_path / "progress.csv").read_text().splitlines()[-1].split(",")[1])
     assert 80 <= steps <= 100
     if algorithm == "ppo":  # its rollouts of 2048 steps would never end
-        assert config["options"]["n_steps"] == 40
+        assert config["options"] == {"n_steps": 40, "batch_size": 40}
 
 
 def order(folder):
@@ -176,3 +176,9 @@ def test_a_lock_is_waited_for_and_ends_with_its_process(tmp_path):
     began = time.monotonic()
     with held(tmp_path / "lock", 5, "busy"):
         assert time.monotonic() - began < 4
+
+
+def test_a_worker_that_only_watches_imports_nothing_heavy():
+    code = "import sys, dynapilco.compare.supervise; sys.exit(bool({'torch', 'pandas', 'joblib'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "envs")])}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0
