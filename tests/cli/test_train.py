@@ -29,6 +29,7 @@ def test_a_run_leaves_everything_behind(cli):
         "checkpoint/state.json", "command.txt", "config.toml", "progress.csv", "summary.json",
         "videos/trial-02.mp4", "figures/learning_curve.png",
         "figures/trial-01-prediction.png", "figures/trial-02-prediction.png",
+        "fans/trial-001.json", "fans/trial-002.json",
     }  # fmt: skip
     assert (run_dir / "command.txt").read_text() == "dynapilco train --total-timesteps 180\n"
     assert out.splitlines()[-1] == (
