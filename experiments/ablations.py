@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from learning import SeedResult, read_seed, run_seed
 
-from dynapilco.cli.statistics import wilson_interval
+from dynapilco.core.intervals import wilson_interval
 
 TRIALS = 3
 STEPS = str(60 * (1 + TRIALS))

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import fisher_exact
 
-from dynapilco.cli.statistics import wilson_interval
+from dynapilco.core.intervals import wilson_interval
 
 COLUMNS = (
     "seed",

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from learning import SeedResult, by_trial, read_seed, run_seed, write_csv
 
-from dynapilco.cli.statistics import wilson_interval
+from dynapilco.core.intervals import wilson_interval
 from dynapilco.inference import METHODS
 
 CONFIG = Path(__file__).with_name("methods.toml")

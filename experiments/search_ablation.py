@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from dynapilco.agent.episode import run_episode
-from dynapilco.cli.statistics import wilson_interval
+from dynapilco.core.intervals import wilson_interval
 from dynapilco.core.seeding import derive, numpy_generator, torch_generator
 from dynapilco.dynamics import DynamicsConfig, DynamicsDraw, DynamicsModel, Transitions
 from dynapilco.inference import make_method

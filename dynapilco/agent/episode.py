@@ -113,8 +113,12 @@ def _picture(env: gymnasium.Env) -> np.ndarray | None:
 
 
 def _state(env: FlatEnv, observation: np.ndarray) -> np.ndarray:
+    return true_state(env, observation[: len(observation) - len(env.learned)])
+
+
+def true_state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:
+    """The environment's own state where it shows one of the shape of a flat observation (D,), else the observation."""
     state = getattr(env.unwrapped, "state", None)
-    observation = observation[: len(observation) - len(env.learned)]
     usable = isinstance(state, np.ndarray) and state.shape == observation.shape
     return np.array(state if usable else observation, dtype=np.float64)
 

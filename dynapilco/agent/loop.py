@@ -30,7 +30,7 @@ from dynapilco.imagination import LearnedVectorEnv
 from dynapilco.inference import FitReport
 from dynapilco.rollout.config import STARTS
 from dynapilco.tasks import Task
-from dynapilco.tracking.sink import Fan, Sink, Trial, TrialRow
+from dynapilco.tracking.sink import Fan, Pit, Sink, Trial, TrialRow
 
 Result = TypeVar("Result")
 
@@ -119,11 +119,12 @@ class Loop:
         if ready.thinks:
             policy_time, acting_time = policy_time + acting_time, 0.0
         new = episode.transitions(self.state.trials)
-        row = self._row(episode, (model_time, policy_time, acting_time), ready, self._score(new))
+        score = self._score(new)
+        row = self._row(episode, (model_time, policy_time, acting_time), ready, score)
         self._remember(new, row)
         self.control.keep(ready, row)
         fan = None if ready.prediction is None else self._fan(ready.prediction, episode)
-        return Trial(row, fan, episode.frames)
+        return Trial(row, fan, episode.frames, self._pit(score))
 
     def _choose_control(self) -> None:
         """Decide once what acts, where that is automatic."""
@@ -254,6 +255,9 @@ class Loop:
             task.action_names,
             task.action_units,
         )
+
+    def _pit(self, score: OneStepScore) -> Pit:
+        return Pit(score.pit.numpy(), tuple(self.task.names[column] for column in score.columns))
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:

@@ -14,6 +14,8 @@ EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 COMMANDS = {
     "train": "learn to control an environment, from nothing, in a few trials",
     "evaluate": "run fresh episodes with the policy of a finished run",
+    "report": "show a run or a comparison: one HTML file, and figures for papers",
+    "compare": "train methods and baselines over seeds and tasks, resumably, and compare them",
     "benchmark": "time policy gradients and model fits beside floors measured in the same run",
     "list": "show environments, inference methods, policies and other parts that a word selects",
 }
@@ -34,6 +36,8 @@ examples:
   dynapilco train --env-id dynapilco/CartPoleSwingUp-v0 --inference ensemble --seed 1
   dynapilco train --inference mc_dropout --search.steps 300 --dynamics.hidden 64 64
   dynapilco evaluate runs/NAME --episodes 50
+  dynapilco report runs/NAME
+  dynapilco compare --inference random_features ensemble --seeds 10 --jobs 2
 
 Inference methods of your own: DYNAPILCO_PLUGINS=my_module dynapilco list
 """

@@ -38,6 +38,8 @@ examples:
   dynapilco train --env-kwargs.friction 0.05 --out results/low-friction
   dynapilco train --resume runs/NAME"""
 FREE_ON_RESUME = ("total_timesteps",)
+COMPARE_TABLE = "compare"
+"""What ``dynapilco compare`` reads in a file, beside the settings of its runs."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,15 @@ class Plan:
     remarks: tuple[str, ...] = ()
 
 
-def parse_train(words: Sequence[str]) -> Plan:
+def parse_train(words: Sequence[str], given: Mapping[str, Any] | None = None) -> Plan:
     """Read the command line of ``train``.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Without ``dynapilco train``.
+    given : mapping, optional
+        Settings that stand for those of a file.
 
     Raises
     ------
@@ -86,9 +95,9 @@ def parse_train(words: Sequence[str]) -> Plan:
     """
     words, env_kwargs = _take_env_kwargs(words)
     saved = _saved_values(peek(words, "resume"))
-    values = saved
+    values = saved if given is None else given
     if (file := peek(words, "config")) is not None:
-        values = read_toml(Path(file))
+        values = {name: value for name, value in read_toml(Path(file)).items() if name != COMPARE_TABLE}
     base, remarks = _base_config(words, values)
     parsed = to_values(parse(_options_type(base), words, PROG, DESCRIPTION))
     run = RunOptions(**{f.name: parsed[f.name] for f in fields(RunOptions) if f.name in parsed})

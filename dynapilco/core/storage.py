@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 
+from dynapilco.core.atomic import write_atomically
 from dynapilco.core.errors import CheckpointError
+
+__all__ = ["STATE_FILE", "read_fields", "read_tensors", "save_state", "write_atomically"]
 
 STATE_FILE = "state.json"
 _OWN_FILE = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to ``path`` by temporary file, fsync and rename."""
-    data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with temporary.open("xb") as file:  # not tempfile: its files can be read by their owner alone
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # other systems cannot open a folder for fsync
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_state(folder: Path, tensors: dict[str, torch.Tensor], fields: dict[str, Any]) -> None:

@@ -24,10 +24,17 @@ class OneStepScore:
         Share of (transition, output) pairs inside the central 95 % predictive interval.
     nll : float
         Mean negative log density of a transition's outputs, each in units of ``unit``; nats.
+    pit : Tensor
+        Probability integral transform of every output, (T, O): the predictive probability of a value below the one that
+        came; uniform where the model is calibrated (Dawid 1984). On the CPU.
+    columns : tuple of int
+        State column that each of the O outputs moves.
     """
 
     coverage: float
     nll: float
+    pit: Tensor
+    columns: tuple[int, ...]
 
 
 def one_step(
@@ -52,14 +59,18 @@ def one_step(
     mean = draw.outputs(x, u)
     std = draw.functions.scale.unsqueeze(1).expand_as(mean)
     truth = draw.stepping.targets(episode.states, episode.next_states)
+    columns = draw.stepping.columns
     if draw.geometry.unseen:
-        of_state = [o for o, column in enumerate(draw.stepping.columns) if column not in draw.geometry.unseen]
+        of_state = [o for o, column in enumerate(columns) if column not in draw.geometry.unseen]
+        columns = tuple(columns[o] for o in of_state)
         mean, std, truth, unit = mean[..., of_state], std[..., of_state], truth[..., of_state], unit[of_state]
     noise = torch.randn(samples, *mean.shape, generator=generator, device=mean.device)
     low, high = interval((mean + std * noise).flatten(0, 1))
     return OneStepScore(
         coverage=float(((truth >= low) & (truth <= high)).double().mean()),
         nll=float(-mixture_log_density(mean / unit, std / unit, truth / unit).mean()),
+        pit=mixture_cdf(mean, std, truth).cpu(),
+        columns=tuple(columns),
     )
 
 
@@ -67,6 +78,11 @@ def mixture_log_density(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
     """Log density (T,) of y (T, O) under the equal mixture of S Gaussians with mean, std (S, T, O)."""
     logs = -0.5 * ((y - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
     return torch.logsumexp(logs.sum(-1), 0) - math.log(mean.shape[0])
+
+
+def mixture_cdf(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
+    """Distribution function (T, O) at y (T, O), output by output, of the mixture of S Gaussians (S, T, O)."""
+    return torch.special.ndtr((y - mean) / std).mean(0)
 
 
 def horizon_coverage(predicted: Tensor, observed: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""The sink that keeps a run on disk: ``progress.csv``, figures and videos."""
+"""The sink that keeps a run on disk: ``progress.csv``, ``fans/``, figures and videos."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dynapilco.core.storage import write_atomically
+from dynapilco.tracking.fans import write_beliefs
 from dynapilco.tracking.figures import learning_curve, particle_fan, png
 from dynapilco.tracking.run_dir import PROGRESS_FILE
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
@@ -41,7 +42,7 @@ def _cell(value: Any) -> str:
 
 
 class FileSink(Sink):
-    """Writes ``progress.csv``, ``figures/`` and ``videos/`` into a run directory.
+    """Writes ``progress.csv``, ``fans/``, ``figures/`` and ``videos/`` into a run directory.
 
     Every file is written anew as a whole after each trial, so none is ever half there. Nothing is written
     before ``start``.
@@ -77,6 +78,7 @@ class FileSink(Sink):
         self.rows.append(row)
         self._write_progress()
         self._write_figure("learning_curve", png(learning_curve(self.rows)))
+        write_beliefs(self.run_dir, trial)
         if trial.fan is not None:
             self._write_figure(f"trial-{row.trial:02d}-prediction", png(particle_fan(trial.fan, fan_title(row))))
         if trial.frames:

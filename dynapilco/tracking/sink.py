@@ -82,6 +82,23 @@ class Fan:
 
 
 @dataclass(frozen=True)
+class Pit:
+    """Where each real transition fell in its one-step prediction, made before the model saw it.
+
+    Attributes
+    ----------
+    values : ndarray
+        Probability integral transform, (T, O): the predictive probability of a smaller value; uniform on [0, 1] for a
+        calibrated model.
+    names : tuple of str
+        The state column that each of the O outputs moves.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Trial:
     """A finished trial.
 
@@ -92,11 +109,14 @@ class Trial:
         None for exploration, where nothing was predicted.
     frames : list of ndarray
         Pictures (H, W, 3) uint8 of the episode, empty when none were recorded.
+    pit : Pit or None
+        None for exploration, where there was no model.
     """
 
     row: TrialRow
     fan: Fan | None
     frames: list[np.ndarray]
+    pit: Pit | None = None
 
 
 class Sink:

@@ -29,6 +29,7 @@ def test_a_run_leaves_everything_behind(cli):
         "checkpoint/state.json", "command.txt", "config.toml", "progress.csv", "summary.json",
         "videos/trial-02.mp4", "figures/learning_curve.png",
         "figures/trial-01-prediction.png", "figures/trial-02-prediction.png",
+        "fans/trial-001.json", "fans/trial-002.json",
     }  # fmt: skip
     assert (run_dir / "command.txt").read_text() == "dynapilco train --total-timesteps 180\n"
     assert out.splitlines()[-1] == (
@@ -206,7 +207,7 @@ def test_every_field_survives_the_file(tmp_path):
         "inference_kwargs": {"members": 2, "learning_rate": 1 / 3}, "env_id": "dynapilco/PendulumSwingUp-v0",
         "exploration": {"trials": 2}, "dynamics": {"hidden": [5], "noise_floor": 0.1},
         "rollout": {"draws": 3}, "search": {"steps": 200, "clip_norm": 1e-3}, "controller": "icem",
-        "planning": {"horizon": 9},
+        "planning": {"horizon": 9}, "evolution": {"population": 8},
     }  # fmt: skip
     assert set(changed) == set(AgentConfig.__dataclass_fields__)
     config = build_config(changed)

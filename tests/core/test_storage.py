@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def test_a_crash_between_tensors_and_json_leaves_the_old_state(saved, monkeypatc
 @pytest.mark.parametrize("name", ["fsync", "replace"])
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_crash_in_any_system_call_leaves_one_whole_state(saved, monkeypatch, name, at):
-    real, calls = getattr(storage.os, name), []
+    real, calls = getattr(os, name), []
 
     def crash(*arguments):
         calls.append(arguments)
@@ -108,7 +109,7 @@ def test_a_crash_in_any_system_call_leaves_one_whole_state(saved, monkeypatch, n
             raise Crash
         return real(*arguments)
 
-    monkeypatch.setattr(storage.os, name, crash)
+    monkeypatch.setattr(os, name, crash)
     many = {"fsync": 4, "replace": 2}[name]  # of two files and, for fsync, their folder after each
     with pytest.raises(Crash) if at <= many else contextlib.nullcontext():
         save_state(saved, tensors(2.0), {"k": 2})
@@ -124,7 +125,7 @@ def test_a_crash_while_writing_leaves_no_temporary_file(tmp_path, monkeypatch):
     def crash(*_):
         raise Crash
 
-    monkeypatch.setattr(storage.os, "replace", crash)
+    monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(Crash):
         write_atomically(tmp_path / "file", "new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

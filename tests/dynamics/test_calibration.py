@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from dynapilco.dynamics import DynamicsDraw, Geometry, Transitions, make_stepping
-from dynapilco.dynamics.calibration import horizon_coverage, interval, mixture_log_density, one_step
+from dynapilco.dynamics.calibration import horizon_coverage, interval, mixture_cdf, mixture_log_density, one_step
 from dynapilco.inference import Gaussian, StackedNetwork, mlp
 from dynapilco.inference.draws import make_draw
 
@@ -65,6 +65,14 @@ def test_one_step_coverage_and_density_of_a_calibrated_model():
     score = one_step(known_draw(0.0, noise), observed(truth), torch.ones(2), gen())
     assert score.coverage == pytest.approx(0.95, abs=0.02)
     assert score.nll == pytest.approx(-norm.logpdf(truth.numpy(), 0, noise).sum(-1).mean(), abs=0.01)
+
+
+def test_the_pit_is_the_predictive_distribution_at_what_came():
+    truth = 0.3 * torch.randn(T, 2, generator=gen(7))
+    pit = one_step(known_draw(0.0, 0.3), observed(truth), torch.ones(2), gen()).pit.numpy()
+    np.testing.assert_allclose(pit, norm.cdf(truth.numpy() / 0.3), atol=1e-4)  # hence uniform
+    mixed = mixture_cdf(torch.tensor([[[0.0]], [[2.0]]]), torch.tensor([[[1.0]], [[0.5]]]), torch.tensor([[1.5]]))
+    assert mixed.item() == pytest.approx((norm.cdf(1.5) + norm.cdf(-1.0)) / 2, abs=1e-6)
 
 
 def test_epistemic_spread_widens_the_interval():

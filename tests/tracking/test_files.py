@@ -69,6 +69,7 @@ def test_files_of_a_trial(tmp_path, make):
     assert made == {
         "progress.csv",
         "figures/learning_curve.png",
+        "fans/trial-003.json",
         "figures/trial-03-prediction.png",
         "videos/trial-03.mp4",
     }

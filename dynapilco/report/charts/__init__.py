@@ -1,0 +1,1 @@
+"""Charts as values: drawn by the page's script, and by matplotlib for papers."""

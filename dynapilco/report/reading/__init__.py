@@ -1,0 +1,1 @@
+"""Reading what runs and comparisons left on disk. Nothing that is read can run."""
