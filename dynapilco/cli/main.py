@@ -14,6 +14,7 @@ EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
 COMMANDS = {
     "train": "learn to control an environment, from nothing, in a few trials",
     "evaluate": "run fresh episodes with the policy of a finished run",
+    "log": "upload a finished run to Weights & Biases, or write it for TensorBoard",
     "benchmark": "time policy gradients and model fits beside floors measured in the same run",
     "list": "show environments, inference methods, policies and other parts that a word selects",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -82,6 +82,56 @@ class Fan:
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """The real transitions of a trial, in the order of time.
+
+    Attributes
+    ----------
+    states, next_states : ndarray
+        Observations before and after each step, (T, D).
+    actions : ndarray
+        (T, M), in the units of the environment.
+    rewards : ndarray
+        (T,).
+    dt : float or None
+        Seconds of a step; None where the environment has no clock.
+    names, units : tuple of str
+        Of the D state columns.
+    action_names, action_units : tuple of str
+    """
+
+    states: np.ndarray
+    next_states: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    dt: float | None
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far imagined particles lie apart along the horizon, and why.
+
+    Attributes
+    ----------
+    epistemic : ndarray
+        Standard deviation between the functions' mean states, (H+1, D), in the units of the state.
+    aleatoric : ndarray
+        Standard deviation of what is left: starts and noise, (H+1, D).
+    names, units : tuple of str
+        Of the D state columns.
+    """
+
+    epistemic: np.ndarray
+    aleatoric: np.ndarray
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Trial:
     """A finished trial.
 
@@ -92,15 +142,35 @@ class Trial:
         None for exploration, where nothing was predicted.
     frames : list of ndarray
         Pictures (H, W, 3) uint8 of the episode, empty when none were recorded.
+    rollout : Rollout or None
+        What happened; None where it is not known (any more).
+    pit : tuple of int or None
+        Histogram, in equal bins of [0, 1], of the probability integral transforms of the episode's one-step
+        predictions: flat when the model is calibrated. None for exploration.
+    spread : Spread or None
+        None where nothing was predicted.
     """
 
     row: TrialRow
     fan: Fan | None
     frames: list[np.ndarray]
+    rollout: Rollout | None = None
+    pit: tuple[int, ...] | None = None
+    spread: Spread | None = None
 
 
 class Sink:
-    """Hears a run. Every method does nothing here, so a sink overrides what it cares for."""
+    """Hears a run. Every method does nothing here, so a sink overrides what it cares for.
+
+    A run goes on when a sink fails (``tracking.guard``), unless the sink keeps what the run itself is.
+    """
+
+    label: ClassVar[str] = ""
+    """What messages call it; the name of the class by default."""
+    required: ClassVar[bool] = False
+    """Whether a failure ends the run."""
+    remedy: str = ""
+    """What a person can do about a failure, as the end of a sentence."""
 
     def start(self, config: dict[str, Any], trials: int) -> None:
         """The run begins (or goes on): resolved configuration, and the number of trials planned in all."""
@@ -111,8 +181,14 @@ class Sink:
         ``metrics`` holds e.g. ``potential`` (model) or ``predicted_return`` (policy).
         """
 
+    def fitted(self, trial: int, metrics: dict[str, float]) -> None:
+        """The model is fitted to all data before ``trial``: ``steps``, ``potential``, ``diverged``."""
+
+    def improved(self, trial: int, metrics: dict[str, float]) -> None:
+        """The policy of ``trial`` is found: ``predicted_return``, ``bad_rollouts``, ``restarts``."""
+
     def trial(self, trial: Trial) -> None:
-        """A trial is finished and its checkpoint is on disk."""
+        """A trial is finished, its rollout recorded, and its checkpoint is on disk."""
 
     def message(self, text: str) -> None:
         """Something a person should know (numbers gone bad and recovered from, a fallback in use)."""
