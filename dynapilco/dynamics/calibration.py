@@ -12,6 +12,7 @@ from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.dynamics.transitions import Transitions
 
 LEVELS = (0.025, 0.975)
+PIT_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,14 @@ class OneStepScore:
         Share of (transition, output) pairs inside the central 95 % predictive interval.
     nll : float
         Mean negative log density of a transition's outputs, each in units of ``unit``; nats.
+    pit : Tensor
+        Probability integral transforms, (T, O): the predictive distribution functions at what happened. Uniform on
+        [0, 1] when the model is calibrated (Dawid 1984).
     """
 
     coverage: float
     nll: float
+    pit: Tensor
 
 
 def one_step(
@@ -60,7 +65,44 @@ def one_step(
     return OneStepScore(
         coverage=float(((truth >= low) & (truth <= high)).double().mean()),
         nll=float(-mixture_log_density(mean / unit, std / unit, truth / unit).mean()),
+        pit=torch.special.ndtr((truth - mean) / std).mean(0),
     )
+
+
+def pit_counts(pit: Tensor, bins: int = PIT_BINS) -> tuple[int, ...]:
+    """Histogram of PIT values of any shape over equal bins of [0, 1]; what is not finite is left out."""
+    finite = pit[torch.isfinite(pit)].double().cpu()
+    return tuple(int(n) for n in torch.histc(finite, bins, 0.0, 1.0))
+
+
+def spread(particles: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the spread of particles into what the functions disagree about and what is left.
+
+    The law of total variance, with the unbiased estimators of one-way analysis of variance: the means of few particles
+    lie apart even where the functions agree, by within / P, which is taken off.
+
+    Parameters
+    ----------
+    particles : Tensor
+        (T, S, P, D): P particles of each of S functions, P of at least 2; those with NaN are left out.
+
+    Returns
+    -------
+    tuple of Tensor
+        Epistemic and aleatoric standard deviation, (T, D) each. NaN where fewer than two particles of a function are
+        left everywhere; epistemic 0 for a single function.
+    """
+    count = torch.isfinite(particles).sum(2).double()
+    mean = particles.double().nanmean(2)
+    within = (particles.double() - mean.unsqueeze(2)).square().nansum(2) / (count - 1)
+    within = torch.where(count > 1, within, torch.nan)
+    aleatoric = within.nanmean(1)
+    if particles.shape[1] == 1:
+        return torch.zeros_like(aleatoric), aleatoric.sqrt()
+    means = torch.isfinite(mean).sum(1).double()
+    between = (mean - mean.nanmean(1, keepdim=True)).square().nansum(1) / (means - 1)
+    epistemic = between - (within / count).nanmean(1)
+    return epistemic.clamp_min(0).sqrt(), aleatoric.sqrt()
 
 
 def mixture_log_density(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:

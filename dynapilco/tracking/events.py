@@ -100,9 +100,8 @@ def trial_details(event: dict[str, Any]) -> dict[str, Any]:
     if event.get("pit") is not None:
         found["pit"] = tuple(event["pit"])
     if event.get("epistemic") is not None:
-        names = tuple(event["names"]), tuple(event["units"])
-        arrays = (np.array(event[name], dtype=float) for name in ("epistemic", "aleatoric"))  # null becomes NaN
-        found["spread"] = Spread(*arrays, *names)
+        epistemic, aleatoric = (np.array(event[name], dtype=float) for name in ("epistemic", "aleatoric"))  # null: NaN
+        found["spread"] = Spread(epistemic, aleatoric, tuple(event["names"]), tuple(event["units"]))
     return found
 
 

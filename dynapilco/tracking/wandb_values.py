@@ -72,7 +72,8 @@ def checkpoint_artifact(folder: Path, trial: int, run_name: str) -> tuple[Any, l
     artifact = wandb.Artifact(
         f"{name}-checkpoint", type="model", description=f"after trial {last.trial}", metadata=metrics
     )
-    artifact.add_dir(str(folder))
+    for file in (folder / STATE_FILE, folder / fields["tensors"]["file"]):
+        artifact.add_file(str(file))
     return artifact, ["latest", f"trial-{last.trial}"]
 
 
@@ -81,7 +82,7 @@ def _histograms(spread: Spread) -> dict[str, Any]:
 
     values: dict[str, Any] = {}
     for kind in ("epistemic", "aleatoric"):
-        for name, column in zip(_headings(spread.names, spread.units), getattr(spread, kind).T, strict=True):
+        for name, column in zip(spread.names, getattr(spread, kind).T, strict=True):
             finite = column[np.isfinite(column)]
             if len(finite):
                 values[f"spread/{kind}/{name}"] = wandb.Histogram(finite)  # pyright: ignore[reportArgumentType]
