@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dynapilco.core.errors import UserError
-from dynapilco.tracking.wandb_options import WandbOptions
+from dynapilco.tracking.wandb_options import LONGEST_NAME, WandbOptions
 
 PREFIX = "wandb_"
 METAVARS = {
+    "wandb_project": "NAME",
     "wandb_entity": "NAME",
     "wandb_group": "NAME",
     "wandb_name": "NAME",
@@ -26,8 +27,8 @@ class TrackingOptions:
 
     track: bool = False
     """Also log to Weights & Biases (offline when there is no key)."""
-    wandb_project: str = "dynapilco"
-    """Project on Weights & Biases."""
+    wandb_project: str | None = None
+    """Project on Weights & Biases; by default WANDB_PROJECT, else dynapilco."""
     wandb_entity: str | None = None
     """User or team on Weights & Biases; by default the one of the key."""
     wandb_group: str | None = None
@@ -56,4 +57,4 @@ class TrackingOptions:
         given: Mapping[str, Any] = {
             f.name.removeprefix(PREFIX): getattr(self, f.name) for f in fields(self) if f.name.startswith(PREFIX)
         }
-        return WandbOptions(**{**given, "group": given["group"] or group})
+        return WandbOptions(**{**given, "group": given["group"] or (group and group[:LONGEST_NAME])})

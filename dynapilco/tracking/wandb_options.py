@@ -20,8 +20,8 @@ LONGEST_NAME, LONGEST_TAG = 128, 64
 class WandbOptions:
     """How a run appears on Weights & Biases."""
 
-    project: str = "dynapilco"
-    """Project on Weights & Biases."""
+    project: str | None = None
+    """Project on Weights & Biases; by default WANDB_PROJECT, else dynapilco."""
     entity: str | None = None
     """User or team on Weights & Biases; by default the one of the key."""
     group: str | None = None
@@ -35,17 +35,21 @@ class WandbOptions:
     there is a key, else offline."""
 
     def __post_init__(self) -> None:
-        _check_project(self.project)
-        for field in ("entity", "group", "name"):
+        for field in ("project", "entity", "group", "name"):
             _check_text(field, getattr(self, field), LONGEST_NAME)
         if not isinstance(self.tags, list | tuple):
             raise UserError(f"wandb_tags={self.tags!r}: expected a list of texts")
         for tag in self.tags:
-            if tag is None:
-                raise UserError(f"wandb_tags={self.tags!r}: expected a list of texts")
-            _check_text("tags", tag, LONGEST_TAG)
+            _check_text("tags", "" if tag is None else tag, LONGEST_TAG)
+        bad = sorted(FORBIDDEN & set(self.project or ""))
+        if bad:
+            raise UserError(f"wandb_project={self.project!r}: expected a name without {' '.join(bad)}")
         if self.mode is not None and self.mode not in MODES:
             raise unknown_name("wandb_mode", self.mode, MODES)
+
+    def project_in(self, environ: Mapping[str, str]) -> str:
+        """The project: what was asked for, else ``WANDB_PROJECT``, else dynapilco."""
+        return self.project or environ.get("WANDB_PROJECT") or "dynapilco"
 
     def mode_in(self, environ: Mapping[str, str]) -> str:
         """The mode: what was asked for, else ``WANDB_MODE``, else online where a key is at hand, else offline.
@@ -79,15 +83,8 @@ def has_key(environ: Mapping[str, str]) -> bool:
         return False
 
 
-def _check_project(project: str) -> None:
-    _check_text("project", project, LONGEST_NAME)
-    bad = sorted(FORBIDDEN & set(project))
-    if bad:
-        raise UserError(f"wandb_project={project!r}: expected a name without {' '.join(bad)}")
-
-
 def _check_text(field: str, value: object, longest: int) -> None:
-    if value is None and field != "project":
+    if value is None:
         return
     if not isinstance(value, str) or not value.strip() or len(value) > longest:
         raise UserError(f"wandb_{field}={value!r}: expected a text of 1 to {longest} characters")

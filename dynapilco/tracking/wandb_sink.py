@@ -14,7 +14,7 @@ from dynapilco.tracking.recorded import Recorded
 from dynapilco.tracking.run_dir import CHECKPOINT_FOLDER
 from dynapilco.tracking.sink import Sink, Trial
 from dynapilco.tracking.summary import versions
-from dynapilco.tracking.wandb_options import WandbOptions
+from dynapilco.tracking.wandb_options import LONGEST_NAME, WandbOptions
 from dynapilco.tracking.wandb_values import checkpoint_artifact, trial_values
 
 PATIENCE = 30.0
@@ -53,7 +53,7 @@ class WandbSink(Sink):
         wait: float = LAST_PATIENCE,
     ) -> None:
         self.run_dir, self.options, self.wait = run_dir, options or WandbOptions(), wait
-        self.name = self.options.name or run_dir.name
+        self.name = self.options.name or run_dir.resolve().name[:LONGEST_NAME]
         self.past, self.report = past or Recorded(), report
         self.remedy = f"; once it is over, upload it with: dynapilco log {shlex.quote(str(run_dir))} --track"
         self._run: Any = None
@@ -92,7 +92,7 @@ class WandbSink(Sink):
     def _init(self, wandb: Any, config: dict[str, Any], mode: str) -> Any:
         options = self.options
         return wandb.init(
-            project=options.project,
+            project=options.project_in(os.environ),
             entity=options.entity,
             group=options.group,
             tags=list(options.tags),
