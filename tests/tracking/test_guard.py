@@ -23,7 +23,10 @@ def call(sink, method, make):
     getattr(sink, method)(*arguments[method])
 
 
-def raising(method, error=OSError("No space left on device")):
+FULL = OSError("No space left on device")
+
+
+def raising(method, error=FULL):
     def fails(self, *_):
         self.failures += 1
         raise error
