@@ -1,4 +1,5 @@
 import csv
+import json
 
 import pytest
 
@@ -33,14 +34,7 @@ def test_scalars_are_those_of_progress_csv(tmp_path, make):
     with (tmp_path / "progress.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for name in rows[0]:
-        expected = [
-            (
-                int(row["env_steps"]),
-                {"true": 1.0, "false": 0.0}.get(row[name]) if name == "success" else float(row[name]),
-            )
-            for row in rows
-            if row[name]
-        ]
+        expected = [(int(row["env_steps"]), float(json.loads(row[name]))) for row in rows if row[name]]
         logged = [(event.step, event.value) for event in found.Scalars(f"trial/{name}")]
         assert logged == [(step, pytest.approx(value, rel=1e-6)) for step, value in expected]
     assert [(e.step, e.value) for e in found.Scalars("model/potential")] == [(0, -1.5), (20, -1.5), (40, -1.5)]
