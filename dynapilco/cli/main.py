@@ -35,6 +35,7 @@ examples:
   dynapilco train --env-id dynapilco/CartPoleSwingUp-v0 --inference ensemble --seed 1
   dynapilco train --inference mc_dropout --search.steps 300 --dynamics.hidden 64 64
   dynapilco evaluate runs/NAME --episodes 50
+  dynapilco log runs/NAME --track
 
 Inference methods of your own: DYNAPILCO_PLUGINS=my_module dynapilco list
 """

@@ -6,7 +6,9 @@ from dynapilco.tracking.events import EventSink, read_events, trial_details
 
 
 def lines(folder):
-    return [json.loads(line, parse_constant=lambda c: 1 / 0) for line in (folder / "events.jsonl").open()]
+    return [
+        json.loads(line, parse_constant=lambda c: 1 / 0) for line in (folder / "events.jsonl").read_text().splitlines()
+    ]
 
 
 def test_each_event_is_a_line(tmp_path, make):

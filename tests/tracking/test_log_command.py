@@ -83,7 +83,7 @@ def test_a_broken_wandb_costs_a_run_nothing_but_a_sentence(out, monkeypatch):
     assert said.count("W&B failed (UserError: wandb cannot be imported") == 1
     assert "dynapilco log run --track" in said
     assert len(Path("run/progress.csv").read_text().splitlines()) == 3
-    events = [json.loads(line) for line in Path("run/events.jsonl").open()]
+    events = [json.loads(line) for line in Path("run/events.jsonl").read_text().splitlines()]
     assert any("W&B failed" in event.get("text", "") for event in events)
     code, _, err = out("log", "run", "--track")
     assert (code, err.count("\n")) == (2, 1)
