@@ -25,12 +25,12 @@ from dynapilco.agent.state import LoopState
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.seeding import numpy_generator
 from dynapilco.dynamics import DynamicsModel, Transitions
-from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step, pit_counts, spread
+from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step, spread
 from dynapilco.imagination import LearnedVectorEnv
 from dynapilco.inference import FitReport
 from dynapilco.rollout.config import STARTS
 from dynapilco.tasks import Task
-from dynapilco.tracking.sink import Fan, Rollout, Sink, Spread, Trial, TrialRow
+from dynapilco.tracking.sink import Fan, Pit, Rollout, Sink, Spread, Trial, TrialRow
 
 Result = TypeVar("Result")
 
@@ -125,7 +125,7 @@ class Loop:
         self.control.keep(ready, row)
         fan = None if ready.prediction is None else self._fan(ready.prediction, episode)
         apart = None if ready.prediction is None else self._spread(ready.prediction, episode)
-        return Trial(row, fan, episode.frames, self._rollout(new), pit_counts(score.pit), apart)
+        return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart)
 
     def _choose_control(self) -> None:
         """Decide once what acts, where that is automatic."""
@@ -145,7 +145,7 @@ class Loop:
         row = self._row(episode, (None, None, seconds))
         new = episode.transitions(self.state.trials)
         self._remember(new, row)
-        return Trial(row, None, episode.frames, self._rollout(new))
+        return Trial(row, None, episode.frames, rollout=self._rollout(new))
 
     def _remember(self, new: Transitions, row: TrialRow) -> None:
         state = self.state
@@ -259,6 +259,9 @@ class Loop:
             task.action_names,
             task.action_units,
         )
+
+    def _pit(self, score: OneStepScore) -> Pit:
+        return Pit(score.pit.numpy(), tuple(self.task.names[column] for column in score.columns))
 
     def _spread(self, prediction: Prediction, episode: Episode) -> Spread:
         task = self.task

@@ -12,7 +12,6 @@ from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.dynamics.transitions import Transitions
 
 LEVELS = (0.025, 0.975)
-PIT_BINS = 20
 
 
 @dataclass(frozen=True)
@@ -26,13 +25,16 @@ class OneStepScore:
     nll : float
         Mean negative log density of a transition's outputs, each in units of ``unit``; nats.
     pit : Tensor
-        Probability integral transforms, (T, O): the predictive distribution functions at what happened. Uniform on
-        [0, 1] when the model is calibrated (Dawid 1984).
+        Probability integral transform of every output, (T, O): the predictive probability of a value below the one that
+        came; uniform where the model is calibrated (Dawid 1984). On the CPU.
+    columns : tuple of int
+        State column that each of the O outputs moves.
     """
 
     coverage: float
     nll: float
     pit: Tensor
+    columns: tuple[int, ...]
 
 
 def one_step(
@@ -57,22 +59,52 @@ def one_step(
     mean = draw.outputs(x, u)
     std = draw.functions.scale.unsqueeze(1).expand_as(mean)
     truth = draw.stepping.targets(episode.states, episode.next_states)
+    columns = draw.stepping.columns
     if draw.geometry.unseen:
-        of_state = [o for o, column in enumerate(draw.stepping.columns) if column not in draw.geometry.unseen]
+        of_state = [o for o, column in enumerate(columns) if column not in draw.geometry.unseen]
+        columns = tuple(columns[o] for o in of_state)
         mean, std, truth, unit = mean[..., of_state], std[..., of_state], truth[..., of_state], unit[of_state]
     noise = torch.randn(samples, *mean.shape, generator=generator, device=mean.device)
     low, high = interval((mean + std * noise).flatten(0, 1))
     return OneStepScore(
         coverage=float(((truth >= low) & (truth <= high)).double().mean()),
         nll=float(-mixture_log_density(mean / unit, std / unit, truth / unit).mean()),
-        pit=torch.special.ndtr((truth - mean) / std).mean(0),
+        pit=mixture_cdf(mean, std, truth).cpu(),
+        columns=tuple(columns),
     )
 
 
-def pit_counts(pit: Tensor, bins: int = PIT_BINS) -> tuple[int, ...]:
-    """Histogram of PIT values of any shape over equal bins of [0, 1]; what is not finite is left out."""
-    finite = pit[torch.isfinite(pit)].double().cpu()
-    return tuple(int(n) for n in torch.histc(finite, bins, 0.0, 1.0))
+def mixture_log_density(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
+    """Log density (T,) of y (T, O) under the equal mixture of S Gaussians with mean, std (S, T, O)."""
+    logs = -0.5 * ((y - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
+    return torch.logsumexp(logs.sum(-1), 0) - math.log(mean.shape[0])
+
+
+def mixture_cdf(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
+    """Distribution function (T, O) at y (T, O), output by output, of the mixture of S Gaussians (S, T, O)."""
+    return torch.special.ndtr((y - mean) / std).mean(0)
+
+
+def horizon_coverage(predicted: Tensor, observed: Tensor) -> float:
+    """Share of (step, column) pairs of an episode inside the particles' central 95 % interval.
+
+    Parameters
+    ----------
+    predicted : Tensor
+        Particle states (K, T, D), imagined from the start of the trial under the trial's policy.
+    observed : Tensor
+        What happened, (T, D).
+    """
+    low, high = interval(predicted)
+    return float(((observed >= low) & (observed <= high)).double().mean())
+
+
+def interval(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Central 95 % interval over the first axis; samples with NaN are left out."""
+    flat = samples.flatten(1).T.contiguous()
+    levels = torch.tensor(LEVELS, device=samples.device, dtype=samples.dtype)
+    low, high = torch.nanquantile(flat, levels, dim=1)
+    return low.reshape(samples.shape[1:]), high.reshape(samples.shape[1:])
 
 
 def spread(particles: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,31 +135,3 @@ def spread(particles: Tensor) -> tuple[Tensor, Tensor]:
     between = (mean - mean.nanmean(1, keepdim=True)).square().nansum(1) / (means - 1)
     epistemic = between - (within / count).nanmean(1)
     return epistemic.clamp_min(0).sqrt(), aleatoric.sqrt()
-
-
-def mixture_log_density(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
-    """Log density (T,) of y (T, O) under the equal mixture of S Gaussians with mean, std (S, T, O)."""
-    logs = -0.5 * ((y - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
-    return torch.logsumexp(logs.sum(-1), 0) - math.log(mean.shape[0])
-
-
-def horizon_coverage(predicted: Tensor, observed: Tensor) -> float:
-    """Share of (step, column) pairs of an episode inside the particles' central 95 % interval.
-
-    Parameters
-    ----------
-    predicted : Tensor
-        Particle states (K, T, D), imagined from the start of the trial under the trial's policy.
-    observed : Tensor
-        What happened, (T, D).
-    """
-    low, high = interval(predicted)
-    return float(((observed >= low) & (observed <= high)).double().mean())
-
-
-def interval(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Central 95 % interval over the first axis; samples with NaN are left out."""
-    flat = samples.flatten(1).T.contiguous()
-    levels = torch.tensor(LEVELS, device=samples.device, dtype=samples.dtype)
-    low, high = torch.nanquantile(flat, levels, dim=1)
-    return low.reshape(samples.shape[1:]), high.reshape(samples.shape[1:])

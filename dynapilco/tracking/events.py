@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from dynapilco.tracking.sink import Rollout, Sink, Spread, Trial
+from dynapilco.tracking.details import Rollout, Spread
+from dynapilco.tracking.pit import pit_counts, pit_of_counts
+from dynapilco.tracking.sink import Sink, Trial
 from dynapilco.tracking.summary import finite
 
 EVENTS_FILE = "events.jsonl"
@@ -98,7 +100,7 @@ def trial_details(event: dict[str, Any]) -> dict[str, Any]:
     """The ``pit`` and ``spread`` of a :class:`Trial` from its event."""
     found: dict[str, Any] = {}
     if event.get("pit") is not None:
-        found["pit"] = tuple(event["pit"])
+        found["pit"] = pit_of_counts(event["pit"])
     if event.get("epistemic") is not None:
         epistemic, aleatoric = (np.array(event[name], dtype=float) for name in ("epistemic", "aleatoric"))  # null: NaN
         found["spread"] = Spread(epistemic, aleatoric, tuple(event["names"]), tuple(event["units"]))
@@ -106,7 +108,7 @@ def trial_details(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _details(trial: Trial) -> dict[str, Any]:
-    found: dict[str, Any] = {} if trial.pit is None else {"pit": list(trial.pit)}
+    found: dict[str, Any] = {} if trial.pit is None else {"pit": pit_counts(trial.pit)}
     told: Rollout | Spread | None = trial.rollout or trial.spread
     if told is not None:
         found |= {"names": told.names, "units": told.units}

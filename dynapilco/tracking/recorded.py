@@ -12,9 +12,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from dynapilco.core.errors import UserError
 from dynapilco.core.storage import STATE_FILE, read_fields, read_tensors
+from dynapilco.tracking.details import Rollout
 from dynapilco.tracking.events import read_events, trial_details
 from dynapilco.tracking.run_dir import CHECKPOINT_FOLDER, PROGRESS_FILE
-from dynapilco.tracking.sink import Rollout, Sink, Trial, TrialRow
+from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
 
 def read_progress(run_dir: Path) -> list[TrialRow]:
@@ -32,9 +33,13 @@ def read_progress(run_dir: Path) -> list[TrialRow]:
     columns = dict(zip(TrialRow.columns(), [f.name for f in fields(TrialRow)], strict=True))
     rows = []
     with path.open(newline="", encoding="utf-8") as file:
-        for number, cells in enumerate(csv.DictReader(file), start=2):
+        reader = csv.DictReader(file)
+        known = {c: name for c, name in columns.items() if c in (reader.fieldnames or ()) or not _optional(hints[name])}
+        unknown = dict.fromkeys(columns[c] for c in columns if c not in known)  # of an older version
+        for number, cells in enumerate(reader, start=2):
             try:
-                rows.append(TrialRow(**{name: _value(cells[c], hints[name]) for c, name in columns.items()}))
+                values = {name: _value(cells[c], hints[name]) for c, name in known.items()}
+                rows.append(TrialRow(**unknown, **values))
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"line {number} of {str(path)!r} cannot be read: {error!r}") from error
     return rows
@@ -121,9 +126,16 @@ def _named(event: dict[str, Any], names: str, units: str, kind: str, count: int)
     return tuple(f"{kind} {k}" for k in range(count)), ("",) * count
 
 
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _optional(hint: Any) -> bool:
+    return types.NoneType in _kinds(hint)
+
+
 def _value(cell: str, hint: Any) -> Any:
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    if cell == "" and types.NoneType in options:
+    if cell == "" and _optional(hint):
         return None
-    kind = options[0]
+    kind = _kinds(hint)[0]
     return json.loads(cell) if kind is bool else kind(cell)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dynapilco.tracking.details import Rollout, Spread
+
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -82,53 +84,20 @@ class Fan:
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """The real transitions of a trial, in the order of time.
+class Pit:
+    """Where each real transition fell in its one-step prediction, made before the model saw it.
 
     Attributes
     ----------
-    states, next_states : ndarray
-        Observations before and after each step, (T, D).
-    actions : ndarray
-        (T, M), in the units of the environment.
-    rewards : ndarray
-        (T,).
-    dt : float or None
-        Seconds of a step; None where the environment has no clock.
-    names, units : tuple of str
-        Of the D state columns.
-    action_names, action_units : tuple of str
+    values : ndarray
+        Probability integral transform, (T, O): the predictive probability of a smaller value; uniform on [0, 1] for a
+        calibrated model.
+    names : tuple of str
+        The state column that each of the O outputs moves.
     """
 
-    states: np.ndarray
-    next_states: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    dt: float | None
+    values: np.ndarray
     names: tuple[str, ...]
-    units: tuple[str, ...]
-    action_names: tuple[str, ...]
-    action_units: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How far imagined particles lie apart along the horizon, and why.
-
-    Attributes
-    ----------
-    epistemic : ndarray
-        Standard deviation between the functions' mean states, (H+1, D), in the units of the state.
-    aleatoric : ndarray
-        Standard deviation of what is left: starts and noise, (H+1, D).
-    names, units : tuple of str
-        Of the D state columns.
-    """
-
-    epistemic: np.ndarray
-    aleatoric: np.ndarray
-    names: tuple[str, ...]
-    units: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -142,11 +111,10 @@ class Trial:
         None for exploration, where nothing was predicted.
     frames : list of ndarray
         Pictures (H, W, 3) uint8 of the episode, empty when none were recorded.
+    pit : Pit or None
+        None for exploration, where there was no model.
     rollout : Rollout or None
         What happened; None where it is not known (any more).
-    pit : tuple of int or None
-        Histogram, in equal bins of [0, 1], of the probability integral transforms of the episode's one-step
-        predictions: flat when the model is calibrated. None for exploration.
     spread : Spread or None
         None where nothing was predicted.
     """
@@ -154,8 +122,8 @@ class Trial:
     row: TrialRow
     fan: Fan | None
     frames: list[np.ndarray]
+    pit: Pit | None = None
     rollout: Rollout | None = None
-    pit: tuple[int, ...] | None = None
     spread: Spread | None = None
 
 

@@ -91,8 +91,7 @@ def _values(trial: Trial, run_dir: Path) -> dict[str, Any]:
     cells = trial.row.cells().items()
     values: dict[str, Any] = {f"trial/{name}": float(value) for name, value in cells if value is not None}
     if trial.pit is not None:  # SB3 takes a tensor for a histogram
-        counts = torch.tensor(trial.pit)
-        values["trial/pit"] = ((torch.arange(len(counts)) + 0.5) / len(counts)).repeat_interleave(counts)
+        values["trial/pit"] = torch.as_tensor(trial.pit.values[np.isfinite(trial.pit.values)])
     if trial.spread is not None:
         for kind in ("epistemic", "aleatoric"):
             columns = getattr(trial.spread, kind).T

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from dynapilco.core.storage import STATE_FILE, read_fields
+from dynapilco.tracking.details import Rollout, Spread
 from dynapilco.tracking.figures import particle_fan, png
 from dynapilco.tracking.files import fan_title, prediction_file, video_file
-from dynapilco.tracking.sink import Rollout, Spread, Trial, TrialRow
+from dynapilco.tracking.pit import pit_counts
+from dynapilco.tracking.sink import Trial, TrialRow
 
 
 def scalars(row: TrialRow) -> dict[str, Any]:
@@ -30,8 +32,8 @@ def trial_values(trial: Trial, run_dir: Path) -> dict[str, Any]:
         columns, rows = transitions(trial.rollout)
         values["trial/transitions"] = wandb.Table(columns=columns, data=rows)  # pyright: ignore[reportArgumentType]
     if trial.pit is not None:
-        edges = np.linspace(0, 1, len(trial.pit) + 1)
-        values["trial/pit"] = wandb.Histogram(np_histogram=(np.array(trial.pit), edges))
+        counts = np.array(pit_counts(trial.pit))
+        values["trial/pit"] = wandb.Histogram(np_histogram=(counts, np.linspace(0, 1, len(counts) + 1)))
     if trial.spread is not None:
         values |= _histograms(trial.spread)
     picture = _prediction(trial, run_dir)

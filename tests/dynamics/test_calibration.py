@@ -14,7 +14,6 @@ from dynapilco.dynamics.calibration import (
     interval,
     mixture_log_density,
     one_step,
-    pit_counts,
     spread,
 )
 from dynapilco.inference import Gaussian, StackedNetwork, mlp
@@ -121,13 +120,6 @@ def test_pit_is_of_the_mixture_of_functions():
     pit = one_step(draw, episode, torch.ones(2), gen(10)).pit[0]
     truth = norm.cdf((np.array([0.5, -0.5]) - means.numpy()) / 0.3).mean(0)
     np.testing.assert_allclose(pit.numpy(), truth, atol=1e-5)
-
-
-def test_pit_counts():
-    pit = torch.tensor([[0.0, 0.04], [0.999, 1.0], [0.5, float("nan")]])
-    counts = pit_counts(pit)
-    assert len(counts) == 20
-    assert (counts[0], counts[10], counts[-1], sum(counts)) == (2, 1, 2, 5)
 
 
 @pytest.mark.parametrize("particles", [2, 4, 400])

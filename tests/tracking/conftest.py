@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynapilco.tracking.sink import Fan, Rollout, Spread, Trial, TrialRow
+from dynapilco.tracking.details import Rollout, Spread
+from dynapilco.tracking.sink import Fan, Pit, Trial, TrialRow
 
 BLOCK, HEADER = 32768, 7
 
@@ -55,6 +56,12 @@ def make_rollout(steps=20):
     )  # fmt: skip
 
 
+def make_pit():
+    """Counts 0, 1, ..., 19 in the 20 bins of both outputs together."""
+    values = np.repeat((np.arange(20) + 0.3) / 20, np.arange(20)).reshape(-1, 2)
+    return Pit(values, ("x", "x_dot"))
+
+
 def make_spread(steps=20):
     rng = np.random.default_rng(2)
     epistemic, aleatoric = rng.random((2, steps + 1, 2)) + 0.1
@@ -66,8 +73,8 @@ def make_trial(trial, frames=0, **changes):
     row = make_row(trial, **changes)
     pictures = [np.full((32, 48, 3), 10 * i % 255, np.uint8) for i in range(frames)]
     if trial == 0:
-        return Trial(row, None, pictures, make_rollout())
-    return Trial(row, make_fan(), pictures, make_rollout(), tuple(range(20)), make_spread())
+        return Trial(row, None, pictures, rollout=make_rollout())
+    return Trial(row, make_fan(), pictures, make_pit(), make_rollout(), make_spread())
 
 
 CONFIG = {"env_id": "dynapilco/CartPoleSwingUp-v0", "inference": "ensemble", "seed": 0}

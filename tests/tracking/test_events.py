@@ -3,12 +3,13 @@ import json
 import numpy as np
 
 from dynapilco.tracking.events import EventSink, read_events, trial_details
+from dynapilco.tracking.pit import pit_counts
+from dynapilco.tracking.sink import Pit
 
 
 def lines(folder):
-    return [
-        json.loads(line, parse_constant=lambda c: 1 / 0) for line in (folder / "events.jsonl").read_text().splitlines()
-    ]
+    text = (folder / "events.jsonl").read_text()
+    return [json.loads(line, parse_constant=lambda c: 1 / 0) for line in text.splitlines()]
 
 
 def test_each_event_is_a_line(tmp_path, make):
@@ -40,7 +41,7 @@ def test_calibration_and_spread_are_read_back(tmp_path, make):
     _, explored, event = read_events(tmp_path)
     assert trial_details(explored) == {}
     found = trial_details(event)
-    assert found["pit"] == told.pit
+    assert pit_counts(found["pit"]) == pit_counts(told.pit) == list(range(20))
     for kind in ("epistemic", "aleatoric"):
         np.testing.assert_allclose(getattr(found["spread"], kind), getattr(told.spread, kind), rtol=1e-5)
     assert np.isnan(found["spread"].epistemic[3, 0])
@@ -54,3 +55,9 @@ def test_a_line_that_was_cut_short_harms_nothing(tmp_path, make):
     EventSink(tmp_path).start(make.config, 3)
     assert [event["event"] for event in read_events(tmp_path)] == ["start", "start"]
     assert list(read_events(tmp_path / "elsewhere")) == []
+
+
+def test_pit_counts_leave_out_what_is_not_finite():
+    counts = pit_counts(Pit(np.array([[0.0, 0.04], [0.999, 1.0], [0.5, np.nan]]), ("x", "y")))
+    assert len(counts) == 20
+    assert (counts[0], counts[10], counts[-1], sum(counts)) == (2, 1, 2, 5)
