@@ -30,7 +30,8 @@ def trial_values(trial: Trial, run_dir: Path) -> dict[str, Any]:
     values = scalars(trial.row)
     if trial.rollout is not None:
         columns, rows = transitions(trial.rollout)
-        values["trial/transitions"] = wandb.Table(columns=columns, data=rows)  # pyright: ignore[reportArgumentType]
+        # an array and not lists: for those wandb would import pandas
+        values["trial/transitions"] = wandb.Table(columns=columns, data=rows)
     if trial.pit is not None:
         counts = np.array(pit_counts(trial.pit))
         values["trial/pit"] = wandb.Histogram(np_histogram=(counts, np.linspace(0, 1, len(counts) + 1)))
@@ -45,7 +46,7 @@ def trial_values(trial: Trial, run_dir: Path) -> dict[str, Any]:
     return values
 
 
-def transitions(rollout: Rollout) -> tuple[list[str], list[list[float]]]:
+def transitions(rollout: Rollout) -> tuple[list[str], np.ndarray]:
     """Columns and rows of a table: step, time where there is a clock, state, action, reward, next state."""
     clock = [] if rollout.dt is None else ["seconds"]
     states, actions = _headings(rollout.names, rollout.units), _headings(rollout.action_names, rollout.action_units)
@@ -53,7 +54,7 @@ def transitions(rollout: Rollout) -> tuple[list[str], list[list[float]]]:
     steps = np.arange(len(rollout.rewards), dtype=float)
     times = [] if rollout.dt is None else [steps * rollout.dt]
     parts = [steps, *times, rollout.states, rollout.actions, rollout.rewards, rollout.next_states]
-    return columns, np.column_stack(parts).astype(float).tolist()
+    return columns, np.column_stack(parts).astype(float)
 
 
 def checkpoint_artifact(folder: Path, trial: int, run_name: str) -> tuple[Any, list[str]] | None:

@@ -3,10 +3,10 @@
     python experiments/benchmarks/tracking_overhead.py [--pairs 5] [--csv FILE] [-- OPTIONS OF dynapilco train]
 
 A pair is two runs of the same seed, one of them with ``--track --tensorboard``, in turn one and the other first, each
-in a process of its own. Both draw the figures and record the video, which are made anyway. Times are of the whole process,
-from its start to its end: imports, opening and closing the W&B run included. The processor time counts the process and
-the children that it waited for. A pair whose tables differ in anything but times is an error: tracking must not change
-a run.
+in a process of its own. Both draw the figures and record the video, which are made anyway. Times are of the whole
+process, from its start to its end: imports, opening and closing the W&B run included. The processor time counts the
+process and the children that it waited for. A pair whose tables differ in anything but times is an error: tracking must
+not change a run.
 """
 
 from __future__ import annotations
