@@ -31,7 +31,7 @@ def trial_values(trial: Trial, run_dir: Path) -> dict[str, Any]:
     if trial.rollout is not None:
         columns, rows = transitions(trial.rollout)
         # an array and not lists: for those wandb would import pandas
-        values["trial/transitions"] = wandb.Table(columns=columns, data=rows)
+        values["trial/transitions"] = wandb.Table(columns=list(columns), data=rows)
     if trial.pit is not None:
         counts = np.array(pit_counts(trial.pit))
         values["trial/pit"] = wandb.Histogram(np_histogram=(counts, np.linspace(0, 1, len(counts) + 1)))
