@@ -34,6 +34,8 @@ from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
 from dynapilco.search import EvolutionConfig, SearchConfig
 from dynapilco.tasks import task_of
+from dynapilco.tracking.guard import Guarded, guard
+from dynapilco.tracking.logger_sink import LoggerSink
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
 SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning")
@@ -173,8 +175,11 @@ class DynaPILCO(BaseAlgorithm):
         return agent.attach(sinks=sinks, checkpoint_dir=checkpoint_dir)
 
     def attach(self, sinks: Sequence[Sink] = (), checkpoint_dir: Path | None = None) -> DynaPILCO:
-        """Tell ``sinks`` what happens, and keep a checkpoint in ``checkpoint_dir`` after each trial; returns self."""
-        self.sinks, self.checkpoint_dir = list(sinks), checkpoint_dir
+        """Tell ``sinks`` what happens, and keep a checkpoint in ``checkpoint_dir`` after each trial; returns self.
+
+        A sink that raises is reported once, as a warning, and left out from then on, unless it says ``required``.
+        """
+        self.sinks, self.checkpoint_dir = guard(sinks), checkpoint_dir
         self.loop.sinks = self.sinks
         return self
 
@@ -215,12 +220,13 @@ class DynaPILCO(BaseAlgorithm):
             raise UserError(f"total_timesteps={total_timesteps!r}: expected an integer of at least 1")
         goal, hooks = self._setup_learn(int(total_timesteps), callback, reset_num_timesteps, tb_log_name, False)
         shown = self._console() if progress_bar else []
+        logged = Guarded(LoggerSink(self._dump))
         self.loop.sinks = [*self.sinks, *shown]
         hooks.on_training_start(locals(), globals())
         try:
             self._announce(goal)
             while self.num_timesteps < goal:
-                if not self._run_trial(hooks, goal, log_interval):
+                if not self._run_trial(hooks, goal, log_interval, logged):
                     break
             hooks.on_training_end()
         finally:
@@ -270,7 +276,7 @@ class DynaPILCO(BaseAlgorithm):
             )
         return said
 
-    def _run_trial(self, hooks: Any, goal: int, log_interval: int) -> bool:
+    def _run_trial(self, hooks: Any, goal: int, log_interval: int, logged: Sink) -> bool:
         """One trial with SB3's callbacks; False when one of them asked to stop."""
         before = self.num_timesteps
         last = before + self.task.horizon >= goal
@@ -299,7 +305,7 @@ class DynaPILCO(BaseAlgorithm):
         for sink in self.loop.sinks:
             sink.trial(trial)
         if self.loop.state.trials % log_interval == 0:
-            self._dump(trial.row)
+            logged.trial(trial)
         return not stopped
 
     def _guarded_trial(self, record: bool, on_step: OnStep) -> Trial | None:
@@ -327,7 +333,7 @@ class DynaPILCO(BaseAlgorithm):
     def _console(self) -> list[Sink]:
         from dynapilco.tracking.console import ConsoleSink  # rich is imported only when it is shown
 
-        return [ConsoleSink()]
+        return guard([ConsoleSink()])
 
     # -- results ------------------------------------------------------------------------------------------------
 

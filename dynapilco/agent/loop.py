@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import gymnasium
@@ -25,12 +25,12 @@ from dynapilco.agent.state import LoopState
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.seeding import numpy_generator
 from dynapilco.dynamics import DynamicsModel, Transitions
-from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step
+from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step, spread
 from dynapilco.imagination import LearnedVectorEnv
 from dynapilco.inference import FitReport
 from dynapilco.rollout.config import STARTS
 from dynapilco.tasks import Task
-from dynapilco.tracking.sink import Fan, Pit, Sink, Trial, TrialRow
+from dynapilco.tracking.sink import Fan, Pit, Rollout, Sink, Spread, Trial, TrialRow
 
 Result = TypeVar("Result")
 
@@ -124,7 +124,8 @@ class Loop:
         self._remember(new, row)
         self.control.keep(ready, row)
         fan = None if ready.prediction is None else self._fan(ready.prediction, episode)
-        return Trial(row, fan, episode.frames, self._pit(score))
+        apart = None if ready.prediction is None else self._spread(ready.prediction, episode)
+        return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart)
 
     def _choose_control(self) -> None:
         """Decide once what acts, where that is automatic."""
@@ -142,8 +143,9 @@ class Loop:
         if not episode.complete:
             return None
         row = self._row(episode, (None, None, seconds))
-        self._remember(episode.transitions(self.state.trials), row)
-        return Trial(row, None, episode.frames)
+        new = episode.transitions(self.state.trials)
+        self._remember(new, row)
+        return Trial(row, None, episode.frames, rollout=self._rollout(new))
 
     def _remember(self, new: Transitions, row: TrialRow) -> None:
         state = self.state
@@ -163,6 +165,8 @@ class Loop:
                 f"trial {self.state.trials}: the model fit diverged by step {report.steps} and went back to "
                 "its last good state; a smaller learning rate or a higher noise_floor may help"
             )
+        for sink in self.sinks:
+            sink.fitted(self.state.trials, asdict(report))
         return report
 
     def act(self, controller: Controller, *, record: bool = False, on_step: OnStep | None = None) -> Episode:
@@ -258,6 +262,26 @@ class Loop:
 
     def _pit(self, score: OneStepScore) -> Pit:
         return Pit(score.pit.numpy(), tuple(self.task.names[column] for column in score.columns))
+
+    def _spread(self, prediction: Prediction, episode: Episode) -> Spread:
+        task = self.task
+        known = prediction.by_function[: len(episode.observations)]
+        epistemic, aleatoric = (std.cpu().numpy() for std in spread(known))
+        return Spread(epistemic, aleatoric, task.names, task.units)
+
+    def _rollout(self, new: Transitions) -> Rollout:
+        task = self.task
+        return Rollout(
+            new.states.numpy(),
+            new.next_states.numpy(),
+            new.actions.numpy(),
+            new.rewards.numpy(),
+            task.dt,
+            task.names,
+            task.units,
+            task.action_names,
+            task.action_units,
+        )
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:

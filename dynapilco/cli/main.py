@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "run fresh episodes with the policy of a finished run",
     "report": "show a run or a comparison: one HTML file, and figures for papers",
     "compare": "train methods and baselines over seeds and tasks, resumably, and compare them",
+    "log": "upload a finished run to Weights & Biases, or write it for TensorBoard",
     "benchmark": "time policy gradients and model fits beside floors measured in the same run",
     "list": "show environments, inference methods, policies and other parts that a word selects",
 }
@@ -38,6 +39,7 @@ examples:
   dynapilco evaluate runs/NAME --episodes 50
   dynapilco report runs/NAME
   dynapilco compare --inference random_features ensemble --seeds 10 --jobs 2
+  dynapilco log runs/NAME --track
 
 Inference methods of your own: DYNAPILCO_PLUGINS=my_module dynapilco list
 """

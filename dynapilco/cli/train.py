@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from dynapilco.agent.config import AgentConfig, acting_name
 from dynapilco.agent.config_file import build_config, config_values
+from dynapilco.cli.sinks import close_sinks, make_sinks
 from dynapilco.cli.statistics import count_successes
 from dynapilco.cli.train_options import Plan, parse_train
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.core.storage import STATE_FILE, read_fields
-from dynapilco.tracking.console import ConsoleSink, make_console
 from dynapilco.tracking.run_dir import (
     CHECKPOINT_FOLDER,
     PROGRESS_FILE,
@@ -136,18 +136,19 @@ def _why_no_video(plan: Plan) -> str | None:
 def _go(agent: DynaPILCO, run_dir: Path, plan: Plan, remarks: Any) -> int:
     """Learn and evaluate, with sinks that are closed whatever happens."""
     history = list(agent.history)
-    sinks = _make_sinks(run_dir, plan, history)
+    group = f"{plan.config.env_id}__{plan.config.inference}"
+    sinks = make_sinks(run_dir, plan.run, group, history)
     agent.attach(sinks=sinks, checkpoint_dir=run_dir / CHECKPOINT_FOLDER)
     try:
         for text in remarks:
             sinks[0].message(text)
         closing = _learn_and_judge(agent, run_dir, plan, sinks, history)
     except KeyboardInterrupt:
-        _close(sinks)
+        close_sinks(sinks)
         print(_interrupted(run_dir), file=sys.stderr)
         return INTERRUPTED
     finally:
-        _close(sinks)
+        close_sinks(sinks)
     print(closing)
     return 0
 
@@ -178,25 +179,6 @@ def _learn_and_judge(
         sink.finish(summary)
     whose = acting_name(agent.config.controller, agent.delivered_trial)
     return f"{_verdict(summary, result, whose)}; files in {run_dir}"
-
-
-def _make_sinks(run_dir: Path, plan: Plan, history: Sequence[TrialRow]) -> list[Sink]:
-    from dynapilco.tracking.files import FileSink  # imports matplotlib
-
-    console = ConsoleSink(history, make_console())
-    sinks: list[Sink] = [console, FileSink(run_dir, history, console.message)]
-    if plan.run.track:
-        from dynapilco.tracking.wandb_sink import WandbSink
-
-        config = plan.config
-        group = f"{config.env_id}__{config.inference}"
-        sinks.append(WandbSink(plan.run.wandb_project, group, run_dir.name, run_dir, history, console.message))
-    return sinks
-
-
-def _close(sinks: Sequence[Sink]) -> None:
-    for sink in sinks:
-        sink.close()
 
 
 def _seconds(row: TrialRow) -> float:

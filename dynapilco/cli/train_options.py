@@ -13,6 +13,8 @@ import tyro
 from dynapilco.agent.config import AgentConfig
 from dynapilco.agent.config_file import build_config, config_values, read_toml
 from dynapilco.cli.options import field_helps, option_name, parse, peek, to_values, with_defaults
+from dynapilco.cli.tracking_options import METAVARS as TRACKING_METAVARS
+from dynapilco.cli.tracking_options import TrackingOptions
 from dynapilco.core.errors import UserError
 from dynapilco.inference import METHODS
 from dynapilco.policies import POLICIES
@@ -36,6 +38,7 @@ examples:
   dynapilco train --inference-kwargs.members 5 --dynamics.hidden 64 64 --search.steps 300
   dynapilco train --env-id CartPole-v1 --controller cem --planning.population 300 --total-timesteps 1500
   dynapilco train --env-kwargs.friction 0.05 --out results/low-friction
+  dynapilco train --track --wandb-project swingup --wandb-tags baseline small --tensorboard
   dynapilco train --resume runs/NAME"""
 FREE_ON_RESUME = ("total_timesteps",)
 COMPARE_TABLE = "compare"
@@ -43,7 +46,7 @@ COMPARE_TABLE = "compare"
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(TrackingOptions):
     """How to run, beside the configuration."""
 
     config: Path | None = None
@@ -54,19 +57,16 @@ class RunOptions:
     """Run directory to go on with, from its last finished trial, under its own configuration."""
     threads: int = 1
     """Threads of torch; for products as small as these one is fastest."""
-    track: bool = False
-    """Also log to Weights & Biases (offline when there is no key)."""
-    wandb_project: str = "dynapilco"
-    """Project on Weights & Biases."""
     video: bool = True
     """Record the last trial as a video."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.threads < 1:
             raise UserError(f"threads={self.threads!r}: expected at least 1")
 
 
-METAVARS = {"config": "FILE.toml", "out": "DIR", "resume": "RUN_DIR"}
+METAVARS = {"config": "FILE.toml", "out": "DIR", "resume": "RUN_DIR", **TRACKING_METAVARS}
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,14 @@ def _options_type(base: AgentConfig) -> type:
 
 def _run_specs() -> list[Any]:
     helps, hints = field_helps(RunOptions), get_type_hints(RunOptions)
+    tracking = {f.name for f in fields(TrackingOptions)}  # a base class comes first; in the help it comes last
     return [
         (
             f.name,
             Annotated[hints[f.name], tyro.conf.arg(help=helps[f.name], metavar=METAVARS.get(f.name))],
             field(default=f.default),
         )
-        for f in fields(RunOptions)
+        for f in sorted(fields(RunOptions), key=lambda f: f.name in tracking)
     ]
 
 
@@ -200,7 +201,8 @@ def _check_same(config: AgentConfig, saved: AgentConfig, run: RunOptions) -> Non
         if name not in FREE_ON_RESUME and asked.get(name) != had.get(name):
             raise UserError(
                 f"{name}={asked.get(name)!r} contradicts the run in {str(run.resume)!r}, which has "
-                f"{had.get(name)!r}: only --total-timesteps, --track, --video and --threads may change on --resume"
+                f"{had.get(name)!r}: only --total-timesteps, --video, --threads and the options about tracking may "
+                "change on --resume"
             )
     if run.out is not None and run.resume is not None and run.out.resolve() != run.resume.resolve():
         raise UserError(f"out={str(run.out)!r} contradicts --resume: a resumed run goes on in {str(run.resume)!r}")

@@ -105,3 +105,33 @@ def interval(samples: Tensor) -> tuple[Tensor, Tensor]:
     levels = torch.tensor(LEVELS, device=samples.device, dtype=samples.dtype)
     low, high = torch.nanquantile(flat, levels, dim=1)
     return low.reshape(samples.shape[1:]), high.reshape(samples.shape[1:])
+
+
+def spread(particles: Tensor) -> tuple[Tensor, Tensor]:
+    """Split the spread of particles into what the functions disagree about and what is left.
+
+    The law of total variance, with the unbiased estimators of one-way analysis of variance: the means of few particles
+    lie apart even where the functions agree, by within / P, which is taken off.
+
+    Parameters
+    ----------
+    particles : Tensor
+        (T, S, P, D): P particles of each of S functions, P of at least 2; those with NaN are left out.
+
+    Returns
+    -------
+    tuple of Tensor
+        Epistemic and aleatoric standard deviation, (T, D) each. NaN where fewer than two particles of a function are
+        left everywhere; epistemic 0 for a single function.
+    """
+    count = torch.isfinite(particles).sum(2).double()
+    mean = particles.double().nanmean(2)
+    within = (particles.double() - mean.unsqueeze(2)).square().nansum(2) / (count - 1)
+    within = torch.where(count > 1, within, torch.nan)
+    aleatoric = within.nanmean(1)
+    if particles.shape[1] == 1:
+        return torch.zeros_like(aleatoric), aleatoric.sqrt()
+    means = torch.isfinite(mean).sum(1).double()
+    between = (mean - mean.nanmean(1, keepdim=True)).square().nansum(1) / (means - 1)
+    epistemic = between - (within / count).nanmean(1)
+    return epistemic.clamp_min(0).sqrt(), aleatoric.sqrt()

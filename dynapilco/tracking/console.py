@@ -38,6 +38,8 @@ class ConsoleSink(Sink):
         Where to write; standard output by default.
     """
 
+    label = "the console"
+
     def __init__(self, history: Sequence[TrialRow] = (), console: Console | None = None) -> None:
         self.console = console or make_console()
         self.rows = list(history)

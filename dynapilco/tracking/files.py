@@ -1,4 +1,4 @@
-"""The sink that keeps a run on disk: ``progress.csv``, ``fans/``, figures and videos."""
+"""The sinks that keep a run on disk: ``progress.csv``, which is the run, and ``fans/`` and pictures of it."""
 
 from __future__ import annotations
 
@@ -42,19 +42,50 @@ def _cell(value: Any) -> str:
 
 
 class FileSink(Sink):
-    """Writes ``progress.csv``, ``fans/``, ``figures/`` and ``videos/`` into a run directory.
+    """Writes ``progress.csv`` into a run directory.
 
-    Every file is written anew as a whole after each trial, so none is ever half there. Nothing is written
-    before ``start``.
+    The file is written anew as a whole after each trial, so it is never half there. Nothing is written before
+    ``start``.
 
     Parameters
     ----------
     run_dir : Path
     history : sequence of TrialRow
         Trials that a resumed run finished before; whatever else ``progress.csv`` holds is dropped.
+    """
+
+    required = True
+
+    def __init__(self, run_dir: Path, history: Sequence[TrialRow] = ()) -> None:
+        self.run_dir = run_dir
+        self.rows = list(history)
+
+    def start(self, config: dict[str, Any], trials: int) -> None:
+        """Write the table as far as it is known."""
+        self._write_progress()
+
+    def trial(self, trial: Trial) -> None:
+        """Write the table."""
+        self.rows.append(trial.row)
+        self._write_progress()
+
+    def _write_progress(self) -> None:
+        write_atomically(self.run_dir / PROGRESS_FILE, progress_csv(self.rows))
+
+
+class FigureSink(Sink):
+    """Writes ``figures/`` and ``videos/`` into a run directory, each file as a whole.
+
+    Parameters
+    ----------
+    run_dir : Path
+    history : sequence of TrialRow
+        Trials that a resumed run finished before.
     message : callable, optional
         Hears what a person should know, in one sentence.
     """
+
+    label = "the figures"
 
     def __init__(
         self,
@@ -67,29 +98,36 @@ class FileSink(Sink):
         self._message = message
 
     def start(self, config: dict[str, Any], trials: int) -> None:
-        """Write the table and the learning curve as far as they are known."""
-        self._write_progress()
+        """Draw the learning curve as far as it is known."""
         if self.rows:
             self._write_figure("learning_curve", png(learning_curve(self.rows)))
 
     def trial(self, trial: Trial) -> None:
-        """Write the table, the figures and, when there are frames, the video."""
+        """Draw the figures and, when there are frames, write the video."""
         row = trial.row
         self.rows.append(row)
-        self._write_progress()
         self._write_figure("learning_curve", png(learning_curve(self.rows)))
         write_beliefs(self.run_dir, trial)
         if trial.fan is not None:
-            self._write_figure(f"trial-{row.trial:02d}-prediction", png(particle_fan(trial.fan, fan_title(row))))
+            content = png(particle_fan(trial.fan, fan_title(row)))
+            write_atomically(prediction_file(self.run_dir, row.trial), content)
         if trial.frames:
             path = self.run_dir / "videos" / f"trial-{row.trial:02d}.mp4"
             write_video(path, trial.frames, frame_seconds(row), self._message)
 
-    def _write_progress(self) -> None:
-        write_atomically(self.run_dir / PROGRESS_FILE, progress_csv(self.rows))
-
     def _write_figure(self, name: str, content: bytes) -> None:
         write_atomically(self.run_dir / "figures" / f"{name}.png", content)
+
+
+def prediction_file(run_dir: Path, trial: int) -> Path:
+    """Where the figure of a trial's prediction is, or would be."""
+    return run_dir / "figures" / f"trial-{trial:02d}-prediction.png"
+
+
+def video_file(run_dir: Path, trial: int) -> Path | None:
+    """The video of a trial, if it has one."""
+    files = (run_dir / "videos" / f"trial-{trial:02d}.{ending}" for ending in ("mp4", "gif"))
+    return next((file for file in files if file.is_file()), None)
 
 
 def fan_title(row: TrialRow) -> str:

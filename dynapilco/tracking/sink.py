@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+
+from dynapilco.tracking.details import Rollout, Spread
 
 
 @dataclass(frozen=True)
@@ -111,16 +113,32 @@ class Trial:
         Pictures (H, W, 3) uint8 of the episode, empty when none were recorded.
     pit : Pit or None
         None for exploration, where there was no model.
+    rollout : Rollout or None
+        What happened; None where it is not known (any more).
+    spread : Spread or None
+        None where nothing was predicted.
     """
 
     row: TrialRow
     fan: Fan | None
     frames: list[np.ndarray]
     pit: Pit | None = None
+    rollout: Rollout | None = None
+    spread: Spread | None = None
 
 
 class Sink:
-    """Hears a run. Every method does nothing here, so a sink overrides what it cares for."""
+    """Hears a run. Every method does nothing here, so a sink overrides what it cares for.
+
+    A run goes on when a sink fails (``tracking.guard``), unless the sink keeps what the run itself is.
+    """
+
+    label: ClassVar[str] = ""
+    """What messages call it; the name of the class by default."""
+    required: ClassVar[bool] = False
+    """Whether a failure ends the run."""
+    remedy: str = ""
+    """What a person can do about a failure, as the end of a sentence."""
 
     def start(self, config: dict[str, Any], trials: int) -> None:
         """The run begins (or goes on): resolved configuration, and the number of trials planned in all."""
@@ -131,8 +149,14 @@ class Sink:
         ``metrics`` holds e.g. ``potential`` (model) or ``predicted_return`` (policy).
         """
 
+    def fitted(self, trial: int, metrics: dict[str, float]) -> None:
+        """The model is fitted to all data before ``trial``: ``steps``, ``potential``, ``diverged``."""
+
+    def improved(self, trial: int, metrics: dict[str, float]) -> None:
+        """The policy of ``trial`` is found: ``predicted_return``, ``bad_rollouts``, ``restarts``."""
+
     def trial(self, trial: Trial) -> None:
-        """A trial is finished and its checkpoint is on disk."""
+        """A trial is finished, its rollout recorded, and its checkpoint is on disk."""
 
     def message(self, text: str) -> None:
         """Something a person should know (numbers gone bad and recovered from, a fallback in use)."""

@@ -7,10 +7,12 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from dynapilco.core.storage import write_atomically
+from dynapilco.tracking.git import git_commit
 from dynapilco.tracking.sink import TrialRow
 
 SUMMARY_FILE = "summary.json"
@@ -63,6 +65,7 @@ def build_summary(
         "engine": engine,
         "wall_seconds": wall_seconds,
         "versions": versions(),
+        "git_commit": git_commit(),
     }
 
 
@@ -80,7 +83,7 @@ def _version(package: str) -> str:
 
 def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json``; numbers that JSON cannot hold become null."""
-    write_atomically(run_dir / SUMMARY_FILE, json.dumps(_finite(summary), indent=1, allow_nan=False) + "\n")
+    write_atomically(run_dir / SUMMARY_FILE, json.dumps(finite(summary), indent=1, allow_nan=False) + "\n")
 
 
 def read_summary(run_dir: Path) -> dict[str, Any] | None:
@@ -92,9 +95,10 @@ def read_summary(run_dir: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null for every number that JSON cannot hold."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [finite(item) for item in value]
+    return None if isinstance(value, Real) and not math.isfinite(value) else value

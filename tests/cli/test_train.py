@@ -26,7 +26,7 @@ def test_a_run_leaves_everything_behind(cli):
     assert (code, err) == (0, "")
     assert run_dir.name.startswith("dynapilco-CartPoleSwingUp-v0__random_features__s0__2")
     assert {name for name in files(run_dir) if not name.endswith(".safetensors")} == {
-        "checkpoint/state.json", "command.txt", "config.toml", "progress.csv", "summary.json",
+        "checkpoint/state.json", "command.txt", "config.toml", "events.jsonl", "progress.csv", "summary.json",
         "videos/trial-02.mp4", "figures/learning_curve.png",
         "figures/trial-01-prediction.png", "figures/trial-02-prediction.png",
         "fans/trial-001.json", "fans/trial-002.json",

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.stats import kstest, norm
 
 from dynapilco.dynamics import DynamicsDraw, Geometry, Transitions, make_stepping
-from dynapilco.dynamics.calibration import horizon_coverage, interval, mixture_cdf, mixture_log_density, one_step
+from dynapilco.dynamics.calibration import (
+    horizon_coverage,
+    interval,
+    mixture_cdf,
+    mixture_log_density,
+    one_step,
+    spread,
+)
 from dynapilco.inference import Gaussian, StackedNetwork, mlp
 from dynapilco.inference.draws import make_draw
 
@@ -102,3 +109,56 @@ def test_horizon_coverage_counts_pairs():
     assert horizon_coverage(particles, observed) == pytest.approx(4 / 8)
     assert horizon_coverage(particles, torch.full((4, 2), 0.5)) == 1
     assert horizon_coverage(particles, torch.full((4, 2), 2.0)) == 0
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])
+def test_pit_is_uniform_when_the_model_is_right_and_not_when_it_is_not(noise):
+    draw = known_draw(functions_std=0.0, noise_std=1.0)
+    episode = observed(noise * torch.randn(T, 2, generator=gen(9)))
+    pit = one_step(draw, episode, torch.ones(2), gen(10)).pit
+    assert pit.shape == (T, 2)
+    outputs = (episode.next_states - episode.states).numpy()
+    np.testing.assert_allclose(pit.numpy(), norm.cdf(outputs), atol=1e-5)
+    assert (kstest(pit.flatten().numpy(), "uniform").pvalue > 0.01) == (noise == 1.0)
+
+
+def test_pit_is_of_the_mixture_of_functions():
+    draw = known_draw(functions_std=2.0, noise_std=0.3)
+    means = draw.outputs(torch.zeros(S, 1, 2), torch.zeros(S, 1, 1))[:, 0]
+    episode = observed(torch.tensor([[0.5, -0.5]]))
+    pit = one_step(draw, episode, torch.ones(2), gen(10)).pit[0]
+    truth = norm.cdf((np.array([0.5, -0.5]) - means.numpy()) / 0.3).mean(0)
+    np.testing.assert_allclose(pit.numpy(), truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("particles", [2, 4, 400])
+def test_spread_finds_the_known_parts_without_bias(particles):
+    functions = 4000 // particles + 4000
+    between = 0.3 * torch.randn(1, functions, 1, 2, generator=gen(1))
+    within = torch.tensor([0.5, 2.0]) * torch.randn(1, functions, particles, 2, generator=gen(2))
+    epistemic, aleatoric = spread(between + within)
+    assert epistemic.shape == aleatoric.shape == (1, 2)
+    np.testing.assert_allclose(aleatoric[0], [0.5, 2.0], rtol=0.05)
+    assert epistemic[0, 0].item() == pytest.approx(0.3, rel=0.15)
+    assert epistemic[0, 1].item() == pytest.approx(0.3, rel=0.2) or particles < 400  # few particles: drowned in noise
+
+
+def test_spread_of_functions_that_agree_is_none_and_of_a_single_one_too():
+    noise = torch.randn(3, 2000, 8, 1, generator=gen(3))
+    epistemic, aleatoric = spread(noise)
+    assert (epistemic < 0.1).all()  # the means of 8 particles alone lie 0.35 apart
+    np.testing.assert_allclose(aleatoric, 1, rtol=0.05)
+    epistemic, aleatoric = spread(noise[:, :1])
+    assert (epistemic == 0).all() and (aleatoric > 0).all()
+
+
+def test_spread_leaves_out_lost_particles():
+    particles = torch.randn(2, 50, 8, 1, generator=gen(4))
+    some = particles.clone()
+    some[:, :5] = torch.nan  # whole functions
+    for one, other in zip(spread(particles[:, 5:]), spread(some), strict=True):
+        torch.testing.assert_close(one, other)
+    some[1] = torch.nan
+    epistemic, aleatoric = spread(some)
+    assert torch.isfinite(epistemic[0]).all() and torch.isfinite(aleatoric[0]).all()
+    assert aleatoric[1].isnan().all()

@@ -2,7 +2,7 @@ import csv
 
 import numpy as np
 
-from dynapilco.tracking.files import FileSink, progress_csv
+from dynapilco.tracking.files import FigureSink, FileSink, prediction_file, progress_csv, video_file
 from dynapilco.tracking.sink import TrialRow
 
 
@@ -61,15 +61,27 @@ def test_a_resumed_run_drops_rows_after_its_checkpoint(tmp_path, make):
     assert [r["trial"] for r in read(tmp_path / "progress.csv")] == ["0", "1"]
 
 
+def names(folder):
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
 def test_files_of_a_trial(tmp_path, make):
-    sink = FileSink(tmp_path)
-    sink.trial(make.trial(0))
-    sink.trial(make.trial(3, frames=4))
-    made = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert made == {
-        "progress.csv",
+    for sink in (FileSink(tmp_path / "run"), FigureSink(tmp_path / "pictures")):
+        sink.trial(make.trial(0))
+        sink.trial(make.trial(3, frames=4))
+    assert names(tmp_path / "run") == {"progress.csv"}
+    assert names(tmp_path / "pictures") == {
         "figures/learning_curve.png",
         "fans/trial-003.json",
         "figures/trial-03-prediction.png",
         "videos/trial-03.mp4",
     }
+    assert prediction_file(tmp_path / "pictures", 3).is_file()
+    assert video_file(tmp_path / "pictures", 3).name == "trial-03.mp4"
+    assert video_file(tmp_path / "pictures", 0) is None
+
+
+def test_a_resumed_run_shows_its_past_in_the_learning_curve(tmp_path, make):
+    sink = FigureSink(tmp_path, history=[make.row(0)])
+    sink.start(make.config, 3)
+    assert names(tmp_path) == {"figures/learning_curve.png"}

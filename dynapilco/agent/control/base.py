@@ -15,9 +15,18 @@ from dynapilco.tracking.sink import TrialRow
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model expects of a trial: particle states (K, T+1, D)."""
+    """What the model expects of a trial.
+
+    Attributes
+    ----------
+    particles : Tensor
+        Particle states, (K, T+1, D).
+    by_function : Tensor
+        Particle states with at least two particles of each function, (T+1, S, P, D).
+    """
 
     particles: Tensor
+    by_function: Tensor
 
 
 @dataclass(frozen=True)

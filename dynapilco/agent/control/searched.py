@@ -19,6 +19,9 @@ from dynapilco.rollout import Simulator
 from dynapilco.search import Imagination, SearchReport, only_finite, predicted_returns
 from dynapilco.tracking.sink import TrialRow
 
+SPREAD_PARTICLES = 8
+"""Particles of each function where a method has a function for each particle, only to tell the two spreads apart."""
+
 
 class SearchedControl(Control):
     """Searches a policy in the model, and keeps those of all trials to choose from."""
@@ -47,6 +50,9 @@ class SearchedControl(Control):
         report = self._search(self.warm_starts())
         if report.bad_rollouts:
             context.say(f"trial {context.state.trials}: {self._what_went_bad(report)}")
+        found = {"predicted_return": report.predicted_return, "bad_rollouts": report.bad_rollouts}
+        for sink in context.sinks:
+            sink.improved(context.state.trials, {**found, "restarts": report.restarts})
         return report
 
     def imagination(self) -> Imagination:
@@ -65,14 +71,23 @@ class SearchedControl(Control):
     def predict_trial(self, params: Tensor) -> Prediction:
         """Imagine the coming trial under the policy (n,), as an observer would see it."""
         context = self.context
-        imagination, generator = replace(context.imagination(), starts=None), context.generator("prediction")
+        imagination = replace(context.imagination(), starts=None)
+        seen = apart = self._imagine_trial(params, imagination, context.generator("prediction"))
+        if imagination.particles == 1:  # one particle cannot tell its function from its noise
+            draws = max(2, context.config.rollout.total_particles // SPREAD_PARTICLES)
+            fewer = replace(imagination, sample_draw=context.sampler(draws), particles=SPREAD_PARTICLES)
+            apart = self._imagine_trial(params, fewer, context.generator("spread"))
+        return Prediction(seen.flatten(1, 2).transpose(0, 1), apart)
+
+    def _imagine_trial(self, params: Tensor, imagination: Imagination, generator: torch.Generator) -> Tensor:
+        """What an observer would see, (T+1, S, P, D)."""
         draw = imagination.sample_draw(generator)
         noise = imagination.noise(draw, 1, generator)
         states = Simulator(draw, self.policy, imagination.particles)(params.unsqueeze(0), noise, imagination.horizon)
         seen = states.states
         if draw.sensor_std is not None:
-            seen = seen + draw.sensor_std * torch.randn(seen.shape, generator=generator, device=context.device)
-        return Prediction(seen.flatten(1, 3).transpose(0, 1))
+            seen = seen + draw.sensor_std * torch.randn(seen.shape, generator=generator, device=seen.device)
+        return seen.squeeze(1)
 
     def keep(self, ready: Ready, row: TrialRow) -> None:
         """Add the policy's row, and choose anew which one to deliver."""
