@@ -263,7 +263,7 @@ def _statistics(root: Path, runs: pd.DataFrame, trials: pd.DataFrame) -> Sequenc
 
     Fewer seeds or other budgets of some methods were asked for, so they are allowed, and the sentences say so.
     """
-    ended = runs[runs["status"] != "missing"]
+    ended: Any = runs[runs["status"] != "missing"]
     if util.find_spec(STATISTICS) is None or ended.empty:
         return ()
     keys = ["task", "method", "seed"]
