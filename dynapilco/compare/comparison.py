@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from dynapilco.compare.closing import NOTE, closing_tables, failure_sentences
 from dynapilco.compare.folder import Folder, Job
 from dynapilco.compare.pool import Pool
 from dynapilco.compare.settings import Request, Settings, build_settings
+from dynapilco.compare.statistics import statistics
 from dynapilco.compare.supervise import Order, handed_on
 from dynapilco.compare.tables import collect, load
 from dynapilco.compare.watch import Watcher
@@ -32,7 +32,6 @@ from dynapilco.tracking.console import make_console
 from dynapilco.tracking.summary import versions
 
 DEFAULT_OUT = Path("runs/compare")
-STATISTICS = "dynapilco.compare.statistics"
 
 
 @dataclass(frozen=True)
@@ -259,17 +258,17 @@ def report(root: Path, console: Console) -> Comparison:
 
 
 def _statistics(root: Path, runs: pd.DataFrame, trials: pd.DataFrame) -> Sequence[str]:
-    """What the statistics say, written to the folder too; nothing where they are not installed.
+    """What the statistics say, written to the folder too; nothing before a run came to its end.
 
     Fewer seeds or other budgets of some methods were asked for, so they are allowed, and the sentences say so.
     """
-    ended = runs[runs["status"] != "missing"]
-    if util.find_spec(STATISTICS) is None or ended.empty:
+    ended: Any = runs[runs["status"] != "missing"]
+    if ended.empty:
         return ()
     keys = ["task", "method", "seed"]
     theirs = trials.merge(ended[keys], on=keys)
     try:
-        found = import_module(STATISTICS).statistics(ended, theirs, unbalanced=True, different_budgets=True)
+        found = statistics(ended, theirs, unbalanced=True, different_budgets=True)
     except UserError as error:  # too little came to an end: what did is printed and kept all the same
         return (f"No statistics: {error}.",)
     found.write(root / folders.STATISTICS, force=True)
