@@ -5,6 +5,16 @@ from dynapilco.tasks.flat import ActionCodec, FlatEnv
 from dynapilco.tasks.known import Known, register_known
 from dynapilco.tasks.make import make_env
 from dynapilco.tasks.reading import task_of
-from dynapilco.tasks.task import Task
+from dynapilco.tasks.task import StepFunction, Task
 
-__all__ = ["ActionCodec", "FlatEnv", "Known", "Task", "catalogue", "make_env", "register_known", "task_of"]
+__all__ = [
+    "ActionCodec",
+    "FlatEnv",
+    "Known",
+    "StepFunction",
+    "Task",
+    "catalogue",
+    "make_env",
+    "register_known",
+    "task_of",
+]

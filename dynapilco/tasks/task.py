@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dynapilco.dynamics.encoding import Geometry
+from dynapilco.tasks.contract import warn
 from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec, FlatEnv, Gauge
 
 StepFunction = Callable[[Any, Any, Any, ModuleType], Any]
@@ -69,9 +70,9 @@ class Task:
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
     margin: StepFunction | None = None
 
-    def flat(self, env: gymnasium.Env) -> FlatEnv:
-        """The environment with this task's vectors on both sides."""
-        return FlatEnv(env, self.codec, self.learned, self.gauges)
+    def flat(self, env: gymnasium.Env, tell: Callable[[str], None] = warn) -> FlatEnv:
+        """The environment with this task's vectors on both sides; ``tell`` hears of what is odd and no error."""
+        return FlatEnv(env, self.codec, self.learned, self.gauges, tell)
 
     @property
     def low(self) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from dynapilco.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -28,6 +30,8 @@ class TrialRow:
     seconds_model: float | None
     seconds_policy: float | None
     seconds_env: float
+    ended_by: str | None = None
+    disagreements: int | None = None
 
     @property
     def explored(self) -> bool:
@@ -111,12 +115,15 @@ class Trial:
         Pictures (H, W, 3) uint8 of the episode, empty when none were recorded.
     pit : Pit or None
         None for exploration, where there was no model.
+    fault : UserError or None
+        Why the learning ends after this trial, which is kept.
     """
 
     row: TrialRow
     fan: Fan | None
     frames: list[np.ndarray]
     pit: Pit | None = None
+    fault: UserError | None = None
 
 
 class Sink:
