@@ -34,11 +34,14 @@ from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
 from dynapilco.search import EvolutionConfig, SearchConfig
-from dynapilco.tasks import StepFunction, task_of
+from dynapilco.tasks import StepFunction, task_of, with_history
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
 SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning")
-WORDS = ("policy", "inference", "inference_kwargs", "policy_kwargs", "controller", "on_env_error", "on_disagreement")
+WORDS = (
+    *("policy", "inference", "inference_kwargs", "policy_kwargs", "controller", "history"),
+    *("on_env_error", "on_disagreement"),
+)
 
 
 class DynaPILCO(BaseAlgorithm):
@@ -65,6 +68,9 @@ class DynaPILCO(BaseAlgorithm):
         What is known of the task, as functions of (state, action, next_state, xp), see
         :func:`~dynapilco.tasks.task_of`. They count before what the environment says, and what is not known is learned.
         A checkpoint does not hold them: hand them to :meth:`load` again.
+    history : int
+        Observations (with the actions between them) that a state holds; 1 where one observation tells all. With more,
+        ``predict`` needs the ``state`` that it returned at the step before, as SB3's recurrent policies do.
     on_env_error, on_disagreement : str
         ``"stop"`` or ``"continue"``, see :class:`AgentConfig`.
     seed : int or None
@@ -108,6 +114,7 @@ class DynaPILCO(BaseAlgorithm):
         reward: StepFunction | None = None,
         margin: StepFunction | None = None,
         terminated: StepFunction | None = None,
+        history: int = 1,
         on_env_error: str = "stop",
         on_disagreement: str = "continue",
         env_kwargs: dict[str, Any] | None = None,
@@ -134,6 +141,7 @@ class DynaPILCO(BaseAlgorithm):
                 "controller": controller,
                 "evolution": evolution or {},
                 "planning": planning or {},
+                "history": history,
                 "on_env_error": on_env_error,
                 "on_disagreement": on_disagreement,
             }
@@ -143,7 +151,7 @@ class DynaPILCO(BaseAlgorithm):
         env, env_id, kwargs = open_env(env, config.env_kwargs, render)
         config = replace(config, env_id=env_id, env_kwargs=kwargs)
         self.functions = given_functions(reward=reward, margin=margin, terminated=terminated)
-        self.task = task_of(single_env(env), **self.functions)
+        self.task = with_history(task_of(single_env(env), **self.functions), config.history)
         self._in_trial, self._began_with = False, None
         self.config, self.render, self.checkpoint_dir = config, render, None
         self.sinks: list[Sink] = []
@@ -261,7 +269,7 @@ class DynaPILCO(BaseAlgorithm):
             For an environment of another task.
         """
         env, env_id, kwargs = open_env(env, {}, False)
-        task = task_of(single_env(env), **self.functions)
+        task = with_history(task_of(single_env(env), **self.functions), self.config.history)
         check_same(describe(env_id, task), describe(self.config.env_id, self.task), "of this agent")
         super().set_env(env, force_reset)
         self.task, self.config = task, replace(self.config, env_kwargs=kwargs)
@@ -342,7 +350,7 @@ class DynaPILCO(BaseAlgorithm):
     def _follow_delivered(self) -> None:
         acting = self.policy
         assert isinstance(acting, ActingPolicy)
-        acting.follow(self.loop.delivered_vectors(), len(self.task.geometry.unseen))
+        acting.follow(self.loop.delivered_vectors(), len(self.task.geometry.unseen), self.task.stack)
 
     def _console(self) -> list[Sink]:
         from dynapilco.tracking.console import ConsoleSink  # rich is imported only when it is shown

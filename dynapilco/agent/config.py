@@ -71,6 +71,9 @@ class AgentConfig:
     """'pathwise' (a policy, searched by gradients through the model), 'evolution' (the same without gradients), 'auto'
     (one of the two, by whether the reward has gradients) or a planner, which searches actions at every step: cem,
     icem, mppi, random_shooting."""
+    history: int = 1
+    """Observations (with the actions between them) that a state holds, for systems that one observation does not
+    tell."""
     seed: int = 0
     """One seed gives the same run, bit for bit on CPU."""
     total_timesteps: int = 360
@@ -96,6 +99,8 @@ class AgentConfig:
         for name in ("on_env_error", "on_disagreement"):
             if getattr(self, name) not in REACTIONS:
                 raise unknown_name(name, getattr(self, name), REACTIONS)
+        if self.history < 1:
+            raise UserError(f"history={self.history!r}: expected 1 (no history) or more observations")
         if self.seed < 0:
             raise UserError(f"seed={self.seed!r}: expected 0 or more")
         if self.total_timesteps < 1:

@@ -186,7 +186,7 @@ def _picture(env: gymnasium.Env) -> np.ndarray | None:
 
 
 def _state(env: FlatEnv, observation: np.ndarray) -> np.ndarray:
-    return true_state(env, observation[: len(observation) - len(env.learned)])
+    return true_state(env, observation[: env.size])
 
 
 def true_state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:

@@ -256,14 +256,14 @@ class Loop:
         )
 
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:
-        task = self.task
+        task, shown = self.task, self.task.geometry.present
         seconds = np.arange(len(episode.observations)) * (task.dt or 1.0)
         return Fan(
             seconds,
-            prediction.particles[:, : len(seconds)].cpu().numpy(),
-            episode.observations,
-            task.names,
-            task.units,
+            prediction.particles[:, : len(seconds), shown].cpu().numpy(),
+            episode.observations[:, shown],
+            tuple(task.names[c] for c in shown),
+            tuple(task.units[c] for c in shown),
             episode.actions,
             task.action_names,
             task.action_units,

@@ -151,6 +151,11 @@ class FlatEnv(gymnasium.Wrapper):
         What each name measures on the unwrapped environment.
     tell : callable, optional
         Hears of what is odd and no error; a Python warning by default.
+
+    Attributes
+    ----------
+    size : int
+        Numbers of an observation, without what is appended.
     """
 
     def __init__(
@@ -164,8 +169,8 @@ class FlatEnv(gymnasium.Wrapper):
         super().__init__(env)
         self.codec, self.learned, self.gauges = codec, learned, dict(gauges or {})
         self.contract = Contract(env, tell)
-        size = observation_size(env.observation_space) + len(learned)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
+        self.size = observation_size(env.observation_space)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (self.size + len(learned),), np.float64)
         self.action_space = spaces.Box(codec.low, codec.high, dtype=np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:

@@ -208,7 +208,7 @@ def test_every_field_survives_the_file(tmp_path):
         "exploration": {"trials": 2}, "dynamics": {"hidden": [5], "noise_floor": 0.1},
         "rollout": {"draws": 3}, "search": {"steps": 200, "clip_norm": 1e-3}, "controller": "icem",
         "planning": {"horizon": 9}, "evolution": {"population": 8}, "on_env_error": "continue",
-        "on_disagreement": "stop",
+        "on_disagreement": "stop", "history": 2,
     }  # fmt: skip
     assert set(changed) == set(AgentConfig.__dataclass_fields__)
     config = build_config(changed)
