@@ -29,4 +29,4 @@ class HiddenPendulum(gymnasium.Env):
 
 def tip(state, action, after, xp):
     """exp(-d^2 / (2 * 0.5^2)) of the distance d from the tip to its highest place."""
-    return xp.exp(-4 * (1 + after[..., 0]))
+    return xp.exp(-2 * ((after[..., 0] + 1) ** 2 + after[..., 1] ** 2))
