@@ -17,6 +17,7 @@ SETTINGS = {
     "policy_kwargs": {"hidden": [8]},
     "search": {"steps": 4, "screening_steps": 2, "fresh_starts": 1},
     "rollout": {"total_particles": 8},
+    "exploration": {"least_steps": 1},
     "device": "cpu",
 }
 LENGTH = 8

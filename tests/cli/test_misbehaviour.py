@@ -10,9 +10,10 @@ import pytest
 from gymnasium import spaces
 
 from dynapilco.cli.main import main
-from tests.cli.test_hardening import TINY
+from tests.cli import test_hardening
 
 ID = "dynapilco-test/Torn-v0"
+TINY = [*test_hardening.TINY, "--exploration.least-steps", "1"]
 
 
 class Torn(gymnasium.Env):
