@@ -104,11 +104,3 @@ def test_the_word_is_checked(tmp_path):
     agent(1).learn(40).save(tmp_path)
     with pytest.raises(CheckpointError, match="reward="):
         DynaPILCO.load(tmp_path, HiddenPendulum(), device="cpu")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_hidden_pendulum_swings_up(seed):
-    """Upright from step 20 on would pay about 20 of 40."""
-    a = DynaPILCO("mlp", HiddenPendulum(), seed=seed, history=2, reward=tip, margin=lasting, device="cpu").learn(240)
-    assert np.mean(a.evaluate(10).returns) > 12
