@@ -23,6 +23,7 @@ from dynapilco.agent.config_file import build_config
 from dynapilco.agent.environment import check_remade, check_same, describe, open_env, single_env
 from dynapilco.agent.episode import OnStep
 from dynapilco.agent.evaluation import Evaluation, evaluate
+from dynapilco.agent.functions import check_functions, describe_functions, given_functions
 from dynapilco.agent.loop import Loop
 from dynapilco.agent.state import LoopState
 from dynapilco.core.device import resolve_device
@@ -33,12 +34,16 @@ from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
 from dynapilco.search import EvolutionConfig, SearchConfig
-from dynapilco.tasks import task_of
+from dynapilco.tasks import StepFunction, task_of, with_history
 from dynapilco.tracking.guard import Guarded, guard
 from dynapilco.tracking.logger_sink import LoggerSink
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
 SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning")
+WORDS = (
+    *("policy", "inference", "inference_kwargs", "policy_kwargs", "controller", "history"),
+    *("on_env_error", "on_disagreement"),
+)
 
 
 class DynaPILCO(BaseAlgorithm):
@@ -61,6 +66,15 @@ class DynaPILCO(BaseAlgorithm):
     controller : str
         ``"pathwise"`` or ``"evolution"`` (policy search with and without gradients), ``"auto"`` (one of them, by
         whether the reward has gradients), or a planner: ``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``.
+    reward, margin, terminated : callable, optional
+        What is known of the task, as functions of (state, action, next_state, xp), see
+        :func:`~dynapilco.tasks.task_of`. They count before what the environment says, and what is not known is learned.
+        A checkpoint does not hold them: hand them to :meth:`load` again.
+    history : int
+        Observations (with the actions between them) that a state holds; 1 where one observation tells all. With more,
+        ``predict`` needs the ``state`` that it returned at the step before, as SB3's recurrent policies do.
+    on_env_error, on_disagreement : str
+        ``"stop"`` or ``"continue"``, see :class:`AgentConfig`.
     seed : int or None
         None picks one (kept in ``config.seed``). Nothing global is seeded.
     device : str
@@ -99,6 +113,12 @@ class DynaPILCO(BaseAlgorithm):
         controller: str = AUTO,
         evolution: EvolutionConfig | dict[str, Any] | None = None,
         planning: PlanningConfig | dict[str, Any] | None = None,
+        reward: StepFunction | None = None,
+        margin: StepFunction | None = None,
+        terminated: StepFunction | None = None,
+        history: int = 1,
+        on_env_error: str = "stop",
+        on_disagreement: str = "continue",
         env_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -123,13 +143,17 @@ class DynaPILCO(BaseAlgorithm):
                 "controller": controller,
                 "evolution": evolution or {},
                 "planning": planning or {},
+                "history": history,
+                "on_env_error": on_env_error,
+                "on_disagreement": on_disagreement,
             }
         )
         resolved = resolve_device(device)
         fused.check_choice()
         env, env_id, kwargs = open_env(env, config.env_kwargs, render)
         config = replace(config, env_id=env_id, env_kwargs=kwargs)
-        self.task = task_of(single_env(env))
+        self.functions = given_functions(reward=reward, margin=margin, terminated=terminated)
+        self.task = with_history(task_of(single_env(env), **self.functions), config.history)
         self._in_trial, self._began_with = False, None
         self.config, self.render, self.checkpoint_dir = config, render, None
         self.sinks: list[Sink] = []
@@ -156,15 +180,9 @@ class DynaPILCO(BaseAlgorithm):
         render: bool = False,
     ) -> DynaPILCO:
         """Build an agent from a configuration; see :meth:`attach` for the other arguments."""
-        sections = {name: getattr(config, name) for name in SECTIONS}
         agent = cls(
-            config.policy,
-            config.env_id,
-            config.inference,
-            config.inference_kwargs,
-            config.policy_kwargs,
-            **sections,
-            controller=config.controller,
+            **_settings(config),
+            env=config.env_id,
             env_kwargs=config.env_kwargs,
             seed=config.seed,
             device=config.device,
@@ -215,6 +233,14 @@ class DynaPILCO(BaseAlgorithm):
             False goes on counting where the last call ended.
         progress_bar : bool
             Show the live console (model fit, policy search, trials).
+
+        Raises
+        ------
+        EnvironmentFault
+            When the environment raises or gives bad numbers; the sound steps of the trial are kept and, where there is
+            a folder for it, saved. ``on_env_error="continue"`` goes on with the next trial instead.
+        UserError
+            For a disagreement under ``on_disagreement="stop"``; its trial is kept and saved, too.
         """
         if not isinstance(total_timesteps, (int, np.integer)) or total_timesteps < 1:
             raise UserError(f"total_timesteps={total_timesteps!r}: expected an integer of at least 1")
@@ -249,7 +275,7 @@ class DynaPILCO(BaseAlgorithm):
             For an environment of another task.
         """
         env, env_id, kwargs = open_env(env, {}, False)
-        task = task_of(single_env(env))
+        task = with_history(task_of(single_env(env), **self.functions), self.config.history)
         check_same(describe(env_id, task), describe(self.config.env_id, self.task), "of this agent")
         super().set_env(env, force_reset)
         self.task, self.config = task, replace(self.config, env_kwargs=kwargs)
@@ -306,6 +332,8 @@ class DynaPILCO(BaseAlgorithm):
             sink.trial(trial)
         if self.loop.state.trials % log_interval == 0:
             logged.trial(trial)
+        if trial.fault is not None:  # everything of the trial is kept by now
+            raise trial.fault
         return not stopped
 
     def _guarded_trial(self, record: bool, on_step: OnStep) -> Trial | None:
@@ -320,7 +348,7 @@ class DynaPILCO(BaseAlgorithm):
             self.logger.record("rollout/ep_rew_mean", safe_mean([e["r"] for e in self.ep_info_buffer]))
             self.logger.record("rollout/ep_len_mean", safe_mean([e["l"] for e in self.ep_info_buffer]))
         for name, value in row.cells().items():
-            if value is not None:
+            if value is not None and not isinstance(value, str):
                 self.logger.record(f"trial/{name}", float(value))
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
@@ -328,7 +356,7 @@ class DynaPILCO(BaseAlgorithm):
     def _follow_delivered(self) -> None:
         acting = self.policy
         assert isinstance(acting, ActingPolicy)
-        acting.follow(self.loop.delivered_vectors(), len(self.task.geometry.unseen))
+        acting.follow(self.loop.delivered_vectors(), len(self.task.geometry.unseen), self.task.stack)
 
     def _console(self) -> list[Sink]:
         from dynapilco.tracking.console import ConsoleSink  # rich is imported only when it is shown
@@ -400,7 +428,8 @@ class DynaPILCO(BaseAlgorithm):
         path = Path(path)
         if path.is_file():
             raise UserError(f"path={str(path)!r} is a file: expected a folder to write to")
-        state, environment = self.loop.settled_state, describe(self.config.env_id, self.task)
+        environment = describe(self.config.env_id, self.task) | describe_functions(self.functions)
+        state = self.loop.settled_state
         checkpoints.save(path, state, asdict(self.config), environment, self.engine)
 
     @classmethod
@@ -413,6 +442,11 @@ class DynaPILCO(BaseAlgorithm):
         print_system_info: bool = False,
         force_reset: bool = True,
         render: bool = False,
+        reward: StepFunction | None = None,
+        margin: StepFunction | None = None,
+        terminated: StepFunction | None = None,
+        on_env_error: str | None = None,
+        on_disagreement: str | None = None,
         **kwargs: Any,
     ) -> DynaPILCO:
         """Read an agent from a saved folder, a run directory or its ``checkpoint/``.
@@ -425,27 +459,32 @@ class DynaPILCO(BaseAlgorithm):
         device : str
         render : bool
             Make the environment with pictures.
+        reward, margin, terminated : callable, optional
+            The functions that the agent was made with, if it was: no file holds them.
+        on_env_error, on_disagreement : str, optional
+            From now on; as before by default.
 
         Raises
         ------
         CheckpointError
-            For a checkpoint that is missing, damaged, of another format version or of another environment.
+            For a checkpoint that is missing, damaged, of another format version or of another environment, and for
+            functions that are missing or too many.
         """
         if custom_objects is not None or kwargs:
             raise UserError(f"custom_objects and {sorted(kwargs)} are not supported: nothing is unpickled")
         saved = checkpoints.load(path)
         config = _saved_config(saved.config, path)
+        words = {"on_env_error": on_env_error, "on_disagreement": on_disagreement}
+        config = replace(config, **{name: word for name, word in words.items() if word is not None})
         if env is None:
             check_remade(config.env_id, path)
-        sections = {name: getattr(config, name) for name in SECTIONS}
+        check_functions(given_functions(reward=reward, margin=margin, terminated=terminated), saved.environment, path)
         agent = cls(
-            config.policy,
-            config.env_id if env is None else env,
-            config.inference,
-            config.inference_kwargs,
-            config.policy_kwargs,
-            **sections,
-            controller=config.controller,
+            **_settings(config),
+            reward=reward,
+            margin=margin,
+            terminated=terminated,
+            env=config.env_id if env is None else env,
             env_kwargs=config.env_kwargs if env is None else None,
             seed=config.seed,
             device=device,
@@ -465,6 +504,11 @@ class DynaPILCO(BaseAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return [], []
+
+
+def _settings(config: AgentConfig) -> dict[str, Any]:
+    """Keywords of ``DynaPILCO`` that a configuration holds as they are."""
+    return {name: getattr(config, name) for name in (*WORDS, *SECTIONS)}
 
 
 def _saved_config(values: dict[str, Any], path: Any) -> AgentConfig:

@@ -28,6 +28,9 @@ CONTROLLERS = {
 }
 
 
+REACTIONS = {"stop": "keep the trial, save, and end the learning with an error", "continue": "say it, and go on"}
+
+
 @dataclass(frozen=True)
 class ExplorationConfig:
     """The trials before there is a model."""
@@ -68,12 +71,21 @@ class AgentConfig:
     """'pathwise' (a policy, searched by gradients through the model), 'evolution' (the same without gradients), 'auto'
     (one of the two, by whether the reward has gradients) or a planner, which searches actions at every step: cem,
     icem, mppi, random_shooting."""
+    history: int = 1
+    """Observations (with the actions between them) that a state holds, for systems that one observation does not
+    tell."""
     seed: int = 0
     """One seed gives the same run, bit for bit on CPU."""
     total_timesteps: int = 360
     """Environment steps; trials are whole, so the last one may go past it."""
     device: str = "auto"
     """'auto', 'cpu', 'cuda', 'cuda:1', ..."""
+    on_env_error: str = "stop"
+    """When the environment raises or gives bad numbers in the middle of an episode, whose sound steps are kept: 'stop'
+    with the error, or 'continue' with the next trial."""
+    on_disagreement: str = "continue"
+    """When a reward or an end that is known differs from what the environment does: 'continue' with what is known,
+    counting the steps, or 'stop' after the trial."""
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -84,6 +96,11 @@ class AgentConfig:
     def __post_init__(self) -> None:
         if self.controller not in CONTROLLERS:
             raise unknown_name("controller", self.controller, CONTROLLERS)
+        for name in ("on_env_error", "on_disagreement"):
+            if getattr(self, name) not in REACTIONS:
+                raise unknown_name(name, getattr(self, name), REACTIONS)
+        if self.history < 1:
+            raise UserError(f"history={self.history!r}: expected 1 (no history) or more observations")
         if self.seed < 0:
             raise UserError(f"seed={self.seed!r}: expected 0 or more")
         if self.total_timesteps < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -105,6 +106,13 @@ class Context:
         """Tell all sinks."""
         for sink in self.sinks:
             sink.message(text)
+
+    def warn(self, text: str) -> None:
+        """Tell all sinks; where there are none, by a Python warning."""
+        if self.sinks:
+            self.say(text)
+        else:
+            warnings.warn(text, stacklevel=2)
 
 
 def env_seed(seed: int, purpose: str, index: int) -> int:

@@ -1,4 +1,4 @@
-"""One real episode: step the environment, keep everything, find bad numbers."""
+"""One real episode: step the environment, and keep everything, also of an episode that breaks in the middle."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import gymnasium
 import numpy as np
 import torch
 
-from dynapilco.core.errors import UserError
+from dynapilco.core.errors import EnvironmentFault
 from dynapilco.dynamics import Transitions
 from dynapilco.tasks import FlatEnv
+from dynapilco.tasks.reading import env_name
 
 Controller = Callable[[np.ndarray, int], np.ndarray]
 """(observation (D,), step) -> action (M,)."""
@@ -39,6 +40,10 @@ class Episode:
     frames : list of ndarray
     complete : bool
         Whether the episode came to its end; False when ``on_step`` stopped it before.
+    terminated : bool
+        Whether the environment ended it, not a time limit nor a fault.
+    fault : EnvironmentFault or None
+        What broke the episode off; all that is here happened before it and is sound.
     """
 
     observations: np.ndarray
@@ -47,6 +52,15 @@ class Episode:
     rewards: np.ndarray
     frames: list[np.ndarray]
     complete: bool
+    terminated: bool = False
+    fault: EnvironmentFault | None = None
+
+    @property
+    def ended_by(self) -> str:
+        """``"error"``, ``"termination"`` or ``"time limit"``."""
+        if self.fault is not None:
+            return "error"
+        return "termination" if self.terminated else "time limit"
 
     def transitions(self, trial: int) -> Transitions:
         """The rows that the model learns from."""
@@ -67,6 +81,9 @@ def run_episode(
 ) -> Episode:
     """Reset with ``seed`` and act until the episode ends, at the latest after ``horizon`` steps.
 
+    An environment that raises or gives what it must not (numbers that are not finite, other shapes) breaks the episode
+    off: the steps before are kept, and ``fault`` says what happened.
+
     Parameters
     ----------
     on_step : callable, optional
@@ -74,33 +91,89 @@ def run_episode(
 
     Raises
     ------
-    UserError
-        When an observation or a reward is not finite; the message names the step and the value.
+    EnvironmentFault
+        When nothing can be kept, as nothing was sound before the fault; the message names the step and the values.
     """
-    observation = env.reset(seed=seed)[0]
-    observations, states, actions, rewards = [observation], [_state(env, observation)], [], []
-    frames = [_picture(env)] if record else []
-    ended, go_on = False, True
-    while go_on and not ended:
-        action = env.codec.canonical(controller(observation, len(actions)))
-        observation, reward, terminated, truncated, info = env.step(action)
-        _check(len(actions), observation, reward)
-        observations.append(observation)
-        states.append(_state(env, observation))
-        actions.append(action)
-        rewards.append(float(reward))
-        if record:
-            frames.append(_picture(env))
-        ended = bool(terminated or truncated) or len(actions) >= horizon
-        go_on = on_step is None or on_step(len(actions), ended, info)
-    return Episode(
-        np.stack(observations),
-        np.stack(states),
-        np.stack(actions),
-        np.array(rewards, np.float32),
-        [frame for frame in frames if frame is not None],
-        ended,
-    )
+    try:
+        observation = env.reset(seed=seed)[0]
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{_name(env)} at reset: {fault}") from fault
+    tape = _Tape(env, observation, record)
+    while True:
+        action = env.codec.canonical(controller(observation, tape.steps))
+        try:
+            observation, reward, terminated, truncated, info = _step(env, action, tape.steps)
+        except EnvironmentFault as fault:
+            if not tape.steps:
+                raise
+            return tape.episode(complete=True, fault=fault)
+        tape.add(observation, action, reward)
+        ended = terminated or truncated or tape.steps >= horizon
+        stopped = on_step is not None and not on_step(tape.steps, ended, info)
+        if ended or stopped:
+            return tape.episode(complete=ended, terminated=terminated)
+
+
+class _Tape:
+    """What was recorded so far.
+
+    Parameters
+    ----------
+    env : FlatEnv
+    observation : ndarray
+        The first one.
+    record : bool
+        Whether to take pictures.
+    """
+
+    def __init__(self, env: FlatEnv, observation: np.ndarray, record: bool) -> None:
+        self.env, self.record = env, record
+        self.observations, self.states = [observation], [_state(env, observation)]
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[float] = []
+        self.frames = [_picture(env)] if record else []
+
+    @property
+    def steps(self) -> int:
+        return len(self.actions)
+
+    def add(self, observation: np.ndarray, action: np.ndarray, reward: float) -> None:
+        """Record a step."""
+        self.observations.append(observation)
+        self.states.append(_state(self.env, observation))
+        self.actions.append(action)
+        self.rewards.append(reward)
+        if self.record:
+            self.frames.append(_picture(self.env))
+
+    def episode(self, complete: bool, terminated: bool = False, fault: EnvironmentFault | None = None) -> Episode:
+        """All of it, as arrays."""
+        return Episode(
+            np.stack(self.observations),
+            np.stack(self.states),
+            np.stack(self.actions),
+            np.array(self.rewards, np.float32),
+            [frame for frame in self.frames if frame is not None],
+            complete,
+            terminated,
+            fault,
+        )
+
+
+def _step(env: FlatEnv, action: np.ndarray, step: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    """One step; a fault names the step and the action. An action that is not finite is not sent."""
+    if not np.isfinite(action).all():
+        raise EnvironmentFault(
+            f"{_name(env)} at step {step}: the action {action.tolist()} is not finite: it was not sent"
+        )
+    try:
+        return env.step(action)
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{_name(env)} at step {step} under the action {action.tolist()}: {fault}") from fault
+
+
+def _name(env: FlatEnv) -> str:
+    return f"environment {env_name(env.env)!r}"
 
 
 def _picture(env: gymnasium.Env) -> np.ndarray | None:
@@ -113,7 +186,7 @@ def _picture(env: gymnasium.Env) -> np.ndarray | None:
 
 
 def _state(env: FlatEnv, observation: np.ndarray) -> np.ndarray:
-    return true_state(env, observation[: len(observation) - len(env.learned)])
+    return true_state(env, observation[: env.size])
 
 
 def true_state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:
@@ -121,10 +194,3 @@ def true_state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:
     state = getattr(env.unwrapped, "state", None)
     usable = isinstance(state, np.ndarray) and state.shape == observation.shape
     return np.array(state if usable else observation, dtype=np.float64)
-
-
-def _check(step: int, observation: np.ndarray, reward: Any) -> None:
-    if not np.isfinite(observation).all():
-        raise UserError(f"the environment returned a non-finite observation at step {step}: {observation.tolist()}")
-    if not np.isfinite(float(reward)):
-        raise UserError(f"the environment returned a non-finite reward at step {step}: {reward!r}")

@@ -40,12 +40,16 @@ def evaluate(env: gymnasium.Env, task: Task, controller: Controller, seed: int, 
     ------
     UserError
         When ``episodes`` is below 1.
+    EnvironmentFault
+        When the environment misbehaves: half an episode judges nothing.
     """
     if episodes < 1:
         raise UserError(f"episodes={episodes!r}: expected at least 1")
     returns, successes, flat = [], [], task.flat(env)
     for index in range(episodes):
         episode = run_episode(flat, controller, env_seed(seed, "evaluation", index), task.horizon)
+        if episode.fault is not None:
+            raise episode.fault
         returns.append(float(episode.rewards.sum(dtype=np.float64)))
         if task.success is not None:
             successes.append(bool(task.success(episode.states, np)))

@@ -22,6 +22,7 @@ from dynapilco.agent.control import Prediction, Ready, choose, make_control
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.state import LoopState
+from dynapilco.agent.watch import Watch
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.seeding import numpy_generator
 from dynapilco.dynamics import DynamicsModel, Transitions
@@ -57,7 +58,8 @@ class Loop:
         state: LoopState | None = None,
     ) -> None:
         self.config, self.task = config, task
-        self.env = task.flat(env)
+        self.env = task.flat(env, lambda text: self.context.warn(text))
+        self.watch = Watch(config, task, self.env)
         self.context = Context(config, task, device, state)
         self.control = make_control(config.controller, self.context)
         self._before: LoopState | None = None
@@ -86,7 +88,13 @@ class Loop:
     def run_trial(self, *, record: bool = False, on_step: OnStep | None = None) -> Trial | None:
         """One trial, from model fit to the new row of the history; None when ``on_step`` stopped it half-way.
 
-        A trial that is stopped, or ends in an error, leaves no trace: the state is what it was before.
+        A trial that is stopped, or ends in an error of ours, leaves no trace: the state is what it was before. One
+        whose environment breaks in the middle is kept up to there, and has a ``fault`` where the learning should end.
+
+        Raises
+        ------
+        EnvironmentFault
+            When the environment breaks before anything of the trial can be kept.
         """
         before = self._before = replace(self.state)
         trial = None
@@ -125,7 +133,8 @@ class Loop:
         self.control.keep(ready, row)
         fan = None if ready.prediction is None else self._fan(ready.prediction, episode)
         apart = None if ready.prediction is None else self._spread(ready.prediction, episode)
-        return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart)
+        verdict = self.watch.verdict(row, episode, self.context.warn)
+        return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart, verdict)
 
     def _choose_control(self) -> None:
         """Decide once what acts, where that is automatic."""
@@ -145,7 +154,8 @@ class Loop:
         row = self._row(episode, (None, None, seconds))
         new = episode.transitions(self.state.trials)
         self._remember(new, row)
-        return Trial(row, None, episode.frames, rollout=self._rollout(new))
+        verdict = self.watch.verdict(row, episode, self.context.warn)
+        return Trial(row, None, episode.frames, rollout=self._rollout(new), fault=verdict)
 
     def _remember(self, new: Transitions, row: TrialRow) -> None:
         state = self.state
@@ -204,8 +214,10 @@ class Loop:
     # -- what came of it ----------------------------------------------------------------------------------------
 
     def success(self, episode: Episode) -> bool | None:
-        """The task's success rule on the true states; None where it has none."""
-        return None if self.task.success is None else bool(self.task.success(episode.states, np))
+        """The task's success rule on the true states; None where it has none, and for an episode that broke off."""
+        if self.task.success is None or episode.fault is not None:
+            return None
+        return bool(self.task.success(episode.states, np))
 
     @torch.no_grad()
     def _score(self, new: Transitions) -> OneStepScore:
@@ -244,17 +256,19 @@ class Loop:
             seconds_model=seconds[0],
             seconds_policy=seconds[1],
             seconds_env=seconds[2],
+            ended_by=episode.ended_by,
+            disagreements=self.watch.disagreements(episode),
         )
 
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:
-        task = self.task
+        task, shown = self.task, self.task.geometry.present
         seconds = np.arange(len(episode.observations)) * (task.dt or 1.0)
         return Fan(
             seconds,
-            prediction.particles[:, : len(seconds)].cpu().numpy(),
-            episode.observations,
-            task.names,
-            task.units,
+            prediction.particles[:, : len(seconds), shown].cpu().numpy(),
+            episode.observations[:, shown],
+            tuple(task.names[c] for c in shown),
+            tuple(task.units[c] for c in shown),
             episode.actions,
             task.action_names,
             task.action_units,

@@ -63,7 +63,7 @@ def _controller(env: gymnasium.Env, task: Task) -> str:
 
 def _columns(task: Task) -> str:
     gauges = [name for name in task.learned if name in task.gauges]
-    size = task.geometry.states - len(task.learned)
+    size = task.size
     named = ", ".join(_with_unit(n, u) for n, u in zip(task.names[:size], task.units[:size], strict=True))
     added = f"; added to the state: {', '.join(gauges)} (change in the last step)" if gauges else ""
     return f"{size} numbers: {named}{added}"

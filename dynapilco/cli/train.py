@@ -14,8 +14,8 @@ from dynapilco.agent.config import AgentConfig, acting_name
 from dynapilco.agent.config_file import build_config, config_values
 from dynapilco.cli.sinks import close_sinks, make_sinks
 from dynapilco.cli.statistics import count_successes
-from dynapilco.cli.train_options import Plan, parse_train
-from dynapilco.core.errors import CheckpointError, UserError
+from dynapilco.cli.train_options import FREE_ON_RESUME, Plan, parse_train
+from dynapilco.core.errors import CheckpointError, EnvironmentFault, UserError
 from dynapilco.core.storage import STATE_FILE, read_fields
 from dynapilco.tracking.run_dir import (
     CHECKPOINT_FOLDER,
@@ -69,7 +69,13 @@ def _resumed(plan: Plan, command: Sequence[str]) -> int:
     if _before_first_trial(run_dir):
         agent = _agent_class().from_config(config, render=render)
     else:
-        agent = _agent_class().load(run_dir, device=config.device, render=render)
+        agent = _agent_class().load(
+            run_dir,
+            device=config.device,
+            render=render,
+            on_env_error=config.on_env_error,
+            on_disagreement=config.on_disagreement,
+        )
         _check_checkpoint(agent, config, run_dir)
         if _is_complete(agent, run_dir, config.total_timesteps):
             steps = agent.history[-1].env_steps
@@ -102,7 +108,7 @@ def _check_checkpoint(agent: DynaPILCO, config: AgentConfig, run_dir: Path) -> N
     """Refuse a checkpoint that does not belong to the ``config.toml`` beside it."""
     theirs, ours = config_values(build_config(config_values(agent.config))), config_values(config)
     for name, value in ours.items():
-        if name != "total_timesteps" and theirs.get(name) != value:
+        if name not in FREE_ON_RESUME and theirs.get(name) != value:
             raise CheckpointError(
                 f"the checkpoint in {str(run_dir)!r} is of another run: its {name} is {theirs.get(name)!r}, "
                 f"config.toml says {value!r}"
@@ -145,8 +151,10 @@ def _go(agent: DynaPILCO, run_dir: Path, plan: Plan, remarks: Any) -> int:
         closing = _learn_and_judge(agent, run_dir, plan, sinks, history)
     except KeyboardInterrupt:
         close_sinks(sinks)
-        print(_interrupted(run_dir), file=sys.stderr)
+        print(_how_to_go_on(run_dir, "interrupted"), file=sys.stderr)
         return INTERRUPTED
+    except EnvironmentFault as fault:
+        raise EnvironmentFault(f"{fault}; {_how_to_go_on(run_dir, 'stopped')}") from fault
     finally:
         close_sinks(sinks)
     print(closing)
@@ -193,10 +201,10 @@ def _verdict(summary: dict[str, Any], result: Evaluation, policy: str) -> str:
     return f"{outcome}: {count_successes(result.successes or [])} fresh episodes succeed with {policy}"
 
 
-def _interrupted(run_dir: Path) -> str:
+def _how_to_go_on(run_dir: Path, what: str) -> str:
     command = f"dynapilco train --resume {shlex.quote(str(run_dir))}"
     if _before_first_trial(run_dir):
-        return f"interrupted before the first trial was finished: no checkpoint yet; start again with: {command}"
+        return f"{what} before the first trial was finished: no checkpoint yet; start again with: {command}"
     folder = run_dir / CHECKPOINT_FOLDER
     last = len(read_fields(folder)["history"]) - 1  # of the disk: the agent may be one trial ahead
-    return f"interrupted: the checkpoint of trial {last} is in {folder}; go on with: {command}"
+    return f"{what}: the checkpoint of trial {last} is in {folder}; go on with: {command}"

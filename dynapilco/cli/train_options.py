@@ -40,7 +40,7 @@ examples:
   dynapilco train --env-kwargs.friction 0.05 --out results/low-friction
   dynapilco train --track --wandb-project swingup --wandb-tags baseline small --tensorboard
   dynapilco train --resume runs/NAME"""
-FREE_ON_RESUME = ("total_timesteps",)
+FREE_ON_RESUME = ("total_timesteps", "on_env_error", "on_disagreement")
 COMPARE_TABLE = "compare"
 """What ``dynapilco compare`` reads in a file, beside the settings of its runs."""
 
@@ -201,8 +201,8 @@ def _check_same(config: AgentConfig, saved: AgentConfig, run: RunOptions) -> Non
         if name not in FREE_ON_RESUME and asked.get(name) != had.get(name):
             raise UserError(
                 f"{name}={asked.get(name)!r} contradicts the run in {str(run.resume)!r}, which has "
-                f"{had.get(name)!r}: only --total-timesteps, --video, --threads and the options about tracking may "
-                "change on --resume"
+                f"{had.get(name)!r}: only --total-timesteps, --on-env-error, --on-disagreement, --video, --threads and the "
+                "options about tracking may change on --resume"
             )
     if run.out is not None and run.resume is not None and run.out.resolve() != run.resume.resolve():
         raise UserError(f"out={str(run.out)!r} contradicts --resume: a resumed run goes on in {str(run.resume)!r}")

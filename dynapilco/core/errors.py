@@ -17,6 +17,10 @@ class CheckpointError(UserError):
     """A checkpoint that is missing, truncated, of another format version or of another environment."""
 
 
+class EnvironmentFault(UserError):
+    """An environment that raised, or gave what it must not give; the message names the step and the values."""
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     """Build the error for an unknown name, listing the nearest valid ones first.
 

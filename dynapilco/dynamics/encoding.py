@@ -7,7 +7,10 @@ The *features* of a state x (D columns, A of them angles) and an action u (M col
 Everything after that is linear, hence can be folded into the first and last weights of a network: choosing columns (raw
 angles are dropped), normalising them, scaling the outputs y, and stepping
 
-    x' = x @ transition + y @ effect.
+    x' = x @ transition + y @ effect + u @ carry.
+
+A state may remember: columns that hold an earlier value of another column, or of an action. They move by themselves, as
+the transition and the carry say, and no output is about them.
 """
 
 from __future__ import annotations
@@ -40,6 +43,10 @@ class Geometry:
         no network sees them.
     choices : tuple of int
         Sizes of the groups of action columns that are one-hot choices, as of a Discrete action space; none for boxes.
+    past : tuple of (int, int)
+        (state column, the state column whose value one step ago it holds).
+    past_actions : tuple of (int, int)
+        (state column, the action column whose last value it holds).
     """
 
     states: int
@@ -49,9 +56,12 @@ class Geometry:
     dt: float | None = None
     unseen: tuple[int, ...] = ()
     choices: tuple[int, ...] = ()
+    past: tuple[tuple[int, int], ...] = ()
+    past_actions: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         columns = [*self.angles, *(c for pair in self.pairs for c in pair), *self.unseen]
+        columns += [c for pair in self.past for c in pair] + [c for c, _ in self.past_actions]
         if any(not 0 <= c < self.states for c in columns):
             raise UserError(f"angles={self.angles}, pairs={self.pairs}: columns must lie in 0..{self.states - 1}")
         paired = [c for pair in self.pairs for c in pair]
@@ -81,9 +91,19 @@ class Geometry:
         return [c for c in range(self.state_features + extra) if c not in (*self.angles, *self.unseen)]
 
     @property
+    def remembered(self) -> tuple[int, ...]:
+        """State columns that hold what was."""
+        return tuple(c for c, _ in (*self.past, *self.past_actions))
+
+    @property
+    def present(self) -> list[int]:
+        """State columns that are about now: all but the remembered."""
+        return [c for c in range(self.states) if c not in self.remembered]
+
+    @property
     def lasting(self) -> list[int]:
-        """State columns that say where the system is: all but the unseen."""
-        return [c for c in range(self.states) if c not in self.unseen]
+        """State columns that say where the system is: all but the unseen and the remembered."""
+        return [c for c in self.present if c not in self.unseen]
 
     def selection(self, extra: int = 0) -> Tensor:
         """Matrix (D + 2A + extra, kept) that picks those columns."""
@@ -92,7 +112,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Stepping:
-    """How outputs y (O columns) move the state: x' = x @ transition + y @ effect.
+    """How outputs y (O columns) move the state: x' = x @ transition + y @ effect + u @ carry.
 
     Attributes
     ----------
@@ -102,11 +122,19 @@ class Stepping:
         (O, D).
     columns : tuple of int
         The state column that each output is about.
+    carry : Tensor or None
+        (M, D), into columns that no output is about; None where the state remembers no action.
     """
 
     transition: Tensor
     effect: Tensor
     columns: tuple[int, ...]
+    carry: Tensor | None = None
+
+    def to(self, device: torch.device) -> Stepping:
+        """The same on ``device``."""
+        carry = None if self.carry is None else self.carry.to(device)
+        return Stepping(self.transition.to(device), self.effect.to(device), self.columns, carry)
 
     @property
     def outputs(self) -> int:
@@ -119,9 +147,13 @@ class Stepping:
         moved = (next_states - states @ self.transition)[:, columns]
         return torch.linalg.solve(self.effect[:, columns].T, moved.T).T
 
-    def advance(self, x: Tensor, y: Tensor) -> Tensor:
-        """X' of states (..., D) and outputs (..., O)."""
-        return x @ self.transition + y @ self.effect
+    def advance(self, x: Tensor, y: Tensor, u: Tensor | None = None) -> Tensor:
+        """X' of states (..., D) and outputs (..., O); of actions (..., M) too where the state remembers them."""
+        moved = x @ self.transition + y @ self.effect
+        if self.carry is None:
+            return moved
+        assert u is not None
+        return moved + u @ self.carry
 
 
 def make_stepping(geometry: Geometry, targets: str) -> Stepping:
@@ -138,12 +170,15 @@ def make_stepping(geometry: Geometry, targets: str) -> Stepping:
     """
     integrates = bool(geometry.pairs) and geometry.dt is not None
     kind = ("corrected" if integrates else "delta") if targets == "auto" else targets
-    eye, columns = torch.eye(geometry.states), list(range(geometry.states))
+    eye = torch.eye(geometry.states)
     stays = eye.clone()
-    for c in geometry.unseen:  # is predicted itself, not its change
+    for c in (*geometry.unseen, *geometry.remembered):  # what is unseen is predicted itself, not its change
         stays[c, c] = 0.0
+    for c, source in geometry.past:
+        stays[source, c] = 1.0
+    columns, carry = geometry.present, _carry(geometry)
     if kind == "delta":
-        return Stepping(stays, eye, tuple(columns))
+        return Stepping(stays, eye[columns], tuple(columns), carry)
     if not integrates:
         raise UserError(f"targets={targets!r} needs an environment with position_velocity_pairs and dt")
     dt = float(geometry.dt or 0.0)
@@ -154,7 +189,16 @@ def make_stepping(geometry: Geometry, targets: str) -> Stepping:
     if kind == "velocity":
         positions = {p for p, _ in geometry.pairs}
         columns = [c for c in columns if c not in positions]
-    return Stepping(transition, effect[columns], tuple(columns))
+    return Stepping(transition, effect[columns], tuple(columns), carry)
+
+
+def _carry(geometry: Geometry) -> Tensor | None:
+    if not geometry.past_actions:
+        return None
+    carry = torch.zeros(geometry.actions, geometry.states)
+    for c, action in geometry.past_actions:
+        carry[action, c] = 1.0
+    return carry
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class DynamicsDraw:
         r, s, p, _ = x.shape
         y = self.outputs(x.transpose(0, 1).reshape(s, r * p, -1), u.transpose(0, 1).reshape(s, r * p, -1))
         y = y.reshape(s, r, p, -1).transpose(0, 1)
-        return self.stepping.advance(x, y if noise is None else y + noise)
+        return self.stepping.advance(x, y if noise is None else y + noise, u)
 
 
 class DynamicsModel:
@@ -96,8 +96,7 @@ class DynamicsModel:
         seed: int = 0,
     ) -> None:
         self.geometry, self.config, self.method, self.device = geometry, config, method, device
-        stepping = make_stepping(geometry, config.targets)
-        self.stepping = Stepping(stepping.transition.to(device), stepping.effect.to(device), stepping.columns)
+        self.stepping = make_stepping(geometry, config.targets).to(device)
         inputs = len(geometry.kept(geometry.actions))
         with global_generator_from(torch_generator(seed, "skeleton")):  # some methods start at these weights
             hidden = config.hidden or method.suggested_hidden
@@ -173,5 +172,8 @@ class DynamicsModel:
         self.sensor_std = None
         draw = self.draw(20, generator)
         x, u = (t.expand(draw.size, *t.shape) for t in (data.states, data.actions))
-        predicted = self.stepping.advance(data.states, draw.outputs(x, u).mean(0))
-        return (data.next_states - predicted).square().mean(0).sqrt() / 2**0.5
+        predicted = self.stepping.advance(data.states, draw.outputs(x, u).mean(0), data.actions)
+        std = (data.next_states - predicted).square().mean(0).sqrt() / 2**0.5
+        for column, source in self.geometry.past:  # what was seen then was as noisy
+            std[column] = std[source]
+        return std

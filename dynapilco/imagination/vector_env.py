@@ -75,7 +75,7 @@ class LearnedVectorEnv(VectorEnv):
         self.device = draw.stepping.transition.device
         self.generator = torch_generator(seed, "imagination", device=self.device)
         self.cloud = Cloud(draw, self.num_envs, follow, self.generator)
-        self.size = task.geometry.states - len(task.learned)
+        self.size = task.size
         self.states = self._begin(self.num_envs)
         self.steps = np.zeros(self.num_envs, np.int64)
         self.bad = 0

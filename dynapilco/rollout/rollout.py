@@ -163,4 +163,5 @@ def _fused_plan(
         draws=draw.size,
         damping=damping,
         choices=draw.geometry.choices,
+        carry=draw.stepping.carry,
     )

@@ -7,6 +7,7 @@ led to it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from dynapilco.core.errors import UserError
+from dynapilco.core.errors import EnvironmentFault, UserError
+from dynapilco.tasks.contract import Contract, number, warn
 
 REWARD, ENDED = "reward", "ended"
 """Names of columns that may be appended."""
@@ -52,9 +54,14 @@ class ActionCodec:
             For a space of another kind, and for a box without finite bounds.
         """
         if isinstance(space, spaces.Box):
+            space = copy.deepcopy(space)  # its owner may go on writing to its bounds
             low, high = (np.asarray(bound, np.float32).reshape(-1) for bound in (space.low, space.high))
             if not (np.isfinite(low).all() and np.isfinite(high).all()):
-                raise UserError(f"action space {space} is unbounded: expected finite bounds")
+                raise UserError(
+                    f"action space {space} is unbounded: expected finite bounds, within which to explore; give it some "
+                    "by gymnasium.wrappers.TransformAction(env, lambda action: action, gymnasium.spaces.Box(-limit, "
+                    f"limit, {space.shape}))"
+                )
             if not low.size or not np.issubdtype(space.dtype, np.floating):
                 raise UserError(f"action space {space} is not supported: expected a Box of floating numbers")
             return cls(space, (), low, high)
@@ -142,6 +149,13 @@ class FlatEnv(gymnasium.Wrapper):
         Names of gauges, ``"reward"``, ``"ended"``.
     gauges : mapping of str to callable, optional
         What each name measures on the unwrapped environment.
+    tell : callable, optional
+        Hears of what is odd and no error; a Python warning by default.
+
+    Attributes
+    ----------
+    size : int
+        Numbers of an observation, without what is appended.
     """
 
     def __init__(
@@ -150,31 +164,49 @@ class FlatEnv(gymnasium.Wrapper):
         codec: ActionCodec,
         learned: tuple[str, ...] = (),
         gauges: Mapping[str, Gauge] | None = None,
+        tell: Callable[[str], None] = warn,
     ) -> None:
         super().__init__(env)
         self.codec, self.learned, self.gauges = codec, learned, dict(gauges or {})
-        size = observation_size(env.observation_space) + len(learned)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
+        self.contract = Contract(env, tell)
+        self.size = observation_size(env.observation_space)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (self.size + len(learned),), np.float64)
         self.action_space = spaces.Box(codec.low, codec.high, dtype=np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """A first observation; nothing was earned and nothing ended yet."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        """A first observation; nothing was earned and nothing ended yet.
+
+        Raises
+        ------
+        EnvironmentFault
+        """
+        observation, info = self.contract.reset(seed, options)
         return self._flat(observation, dict.fromkeys(self.learned, 0.0)), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step under the vector (M,)."""
+        """One step under the vector (M,).
+
+        Raises
+        ------
+        EnvironmentFault
+        """
         before = self._read()
-        observation, reward, terminated, truncated, info = self.env.step(self.codec.decode(action))
+        observation, reward, terminated, truncated, info = self.contract.step(self.codec.decode(action))
         moved = {name: value - before[name] for name, value in self._read().items()}
-        flat = self._flat(observation, {REWARD: float(reward), ENDED: float(terminated), **moved})
-        return flat, float(reward), bool(terminated), bool(truncated), info
+        flat = self._flat(observation, {REWARD: reward, ENDED: float(terminated), **moved})
+        return flat, reward, terminated, truncated, info
 
     def _read(self) -> dict[str, float]:
-        return {name: float(gauge(self.env.unwrapped)) for name, gauge in self.gauges.items()}
+        return {name: self._gauge(name, gauge) for name, gauge in self.gauges.items()}
 
-    def _flat(self, observation: Any, values: dict[str, float]) -> np.ndarray:
-        base = np.array(observation).reshape(-1)  # a copy: an environment may go on writing to its array
+    def _gauge(self, name: str, gauge: Gauge) -> float:
+        try:
+            value = gauge(self.env.unwrapped)
+        except Exception as error:  # whatever somebody's function raises
+            raise EnvironmentFault(f"the gauge {name!r} raised {type(error).__name__}: {error}") from error
+        return number(f"gauge {name!r}:", value)
+
+    def _flat(self, observation: np.ndarray, values: dict[str, float]) -> np.ndarray:
         if not self.learned:
-            return base
-        return np.concatenate([base, [values[name] for name in self.learned]]).astype(np.float64)
+            return observation
+        return np.concatenate([observation, [values[name] for name in self.learned]]).astype(np.float64)

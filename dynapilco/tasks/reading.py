@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynapilco.core.errors import UserError
+from dynapilco.core.errors import EnvironmentFault, UserError
 from dynapilco.dynamics.encoding import Geometry
+from dynapilco.tasks.contract import Contract
 from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec, observation_size
 from dynapilco.tasks.known import Known, known_of
 from dynapilco.tasks.make import one_line
@@ -20,7 +21,12 @@ RESETS = 256
 """How often an environment that does not name its start distribution is reset to estimate it."""
 
 
-def task_of(env: gymnasium.Env, reward: StepFunction | None = None, margin: StepFunction | None = None) -> Task:
+def task_of(
+    env: gymnasium.Env,
+    reward: StepFunction | None = None,
+    margin: StepFunction | None = None,
+    terminated: StepFunction | None = None,
+) -> Task:
     """Read a task off an environment.
 
     What the environment says about itself (``reward``, ``margin``, ``dt``, ``angle_indices``, and so on; see
@@ -31,7 +37,11 @@ def task_of(env: gymnasium.Env, reward: StepFunction | None = None, margin: Step
     ----------
     env : gymnasium.Env
     reward, margin : callable, optional
-        Functions of (state, action, next_state, xp) that count before all others.
+        Functions of (state, action, next_state, xp) -> (...,) that count before all others: what a step earns, and how
+        far it is from ending the episode (at most 0 where it ends it, 1 where all is well).
+    terminated : callable, optional
+        Instead of a margin, where there is no distance to speak of: of the same arguments, whether the step ended the
+        episode (bool or 0 and 1). Gradients know nothing of such an end.
 
     Raises
     ------
@@ -45,6 +55,10 @@ def task_of(env: gymnasium.Env, reward: StepFunction | None = None, margin: Step
     except UserError as error:
         raise UserError(f"environment {name!r}: {error}") from error
     known = known_of(env)
+    if terminated is not None:
+        if margin is not None:
+            raise UserError("margin and terminated both say when episodes end: expected one of them")
+        margin = _margin_of(terminated)
     reward, margin = reward or known.reward, margin or known.margin
     learned = (*known.gauges, *((REWARD,) if reward is None else ()))
     if reward is None and margin is None:
@@ -59,7 +73,7 @@ def task_of(env: gymnasium.Env, reward: StepFunction | None = None, margin: Step
         unseen=tuple(range(size, states)),
         choices=codec.choices,
     )
-    for title, function in (("reward", reward), ("margin", margin)):
+    for title, function in (("reward", reward), ("margin" if terminated is None else "terminated", margin)):
         if function is not None:
             _check_function(name, title, function, states, codec.columns)
     if known.success is not None and not callable(known.success):
@@ -85,6 +99,18 @@ def task_of(env: gymnasium.Env, reward: StepFunction | None = None, margin: Step
         gauges=known.gauges,
         margin=margin,
     )
+
+
+def _margin_of(terminated: StepFunction) -> StepFunction:
+    """1 where the episode goes on, -1 where it ends."""
+    if not callable(terminated):
+        raise UserError(f"terminated={terminated!r}: expected a function terminated(state, action, next_state, xp)")
+
+    def ends(state: Any, action: Any, next_state: Any, xp: Any) -> Any:
+        one = xp.ones_like(next_state[..., 0])
+        return xp.where(terminated(state, action, next_state, xp) != 0, -one, one)
+
+    return ends
 
 
 def env_name(env: gymnasium.Env) -> str:
@@ -148,7 +174,11 @@ def _start(env: gymnasium.Env, states: int) -> tuple[Tensor, Tensor, Tensor | No
             )
         std = np.broadcast_to(std, (states,))
     else:
-        resets = np.stack([np.array(env.reset(seed=seed)[0], np.float64).reshape(-1) for seed in range(RESETS)])
+        contract = Contract(env, tell=lambda _: None)  # what is odd is told when the first trial is
+        try:
+            resets = np.stack([contract.reset(seed)[0].astype(np.float64) for seed in range(RESETS)])
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"environment {env_name(env)!r}: {fault}") from fault
         mean, std = resets.mean(0), resets.std(0)
         samples = torch.tensor(resets, dtype=torch.float32)
     return torch.tensor(mean, dtype=torch.float32), torch.tensor(np.array(std), dtype=torch.float32), samples

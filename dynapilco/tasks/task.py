@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from dynapilco.dynamics.encoding import Geometry
+from dynapilco.tasks.contract import warn
 from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec, FlatEnv, Gauge
+from dynapilco.tasks.history import Stack, StackedEnv
 
 StepFunction = Callable[[Any, Any, Any, ModuleType], Any]
 """(state, action, next_state, xp) -> (...,), of arrays (..., D), (..., M), (..., D) of the module xp."""
@@ -51,6 +53,8 @@ class Task:
     margin : callable or None
         ``margin(state, action, next_state, xp)`` -> (...,), above 0 where the episode goes on, in units of what is
         comfortable; None where nothing is known to end it.
+    stack : Stack or None
+        How states hold earlier observations and actions, where they do; start distributions are then of single ones.
     """
 
     geometry: Geometry
@@ -68,10 +72,18 @@ class Task:
     learned: tuple[str, ...] = ()
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
     margin: StepFunction | None = None
+    stack: Stack | None = None
 
-    def flat(self, env: gymnasium.Env) -> FlatEnv:
-        """The environment with this task's vectors on both sides."""
-        return FlatEnv(env, self.codec, self.learned, self.gauges)
+    def flat(self, env: gymnasium.Env, tell: Callable[[str], None] = warn) -> FlatEnv:
+        """The environment with this task's vectors on both sides; ``tell`` hears of what is odd and no error."""
+        if self.stack is not None:
+            return StackedEnv(env, self.codec, self.learned, dict(self.gauges), tell, self.stack)
+        return FlatEnv(env, self.codec, self.learned, self.gauges, tell)
+
+    @property
+    def size(self) -> int:
+        """Numbers of one observation: the first columns of a state."""
+        return len(self.start_mean) - len(self.learned)
 
     @property
     def low(self) -> np.ndarray:
@@ -105,11 +117,17 @@ class Task:
 
     def sample_start(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Start states (*shape, D)."""
+        first = self._first_observations(shape, generator)
+        if self.stack is None:
+            return first
+        return self.stack.join(first, self.stack.first(first[..., : self.size], torch), torch)
+
+    def _first_observations(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         device = generator.device
         if self.starts is not None:
             rows = torch.randint(len(self.starts), shape, generator=generator, device=device)
             return self.starts.to(device)[rows]
-        noise = torch.randn(*shape, self.geometry.states, generator=generator, device=device)
+        noise = torch.randn(*shape, len(self.start_mean), generator=generator, device=device)
         return self.start_mean.to(device) + self.start_std.to(device) * noise
 
 

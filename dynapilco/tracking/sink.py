@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dynapilco.core.errors import UserError
 from dynapilco.tracking.details import Rollout, Spread
 
 
@@ -30,6 +31,8 @@ class TrialRow:
     seconds_model: float | None
     seconds_policy: float | None
     seconds_env: float
+    ended_by: str | None = None
+    disagreements: int | None = None
 
     @property
     def explored(self) -> bool:
@@ -117,6 +120,8 @@ class Trial:
         What happened; None where it is not known (any more).
     spread : Spread or None
         None where nothing was predicted.
+    fault : UserError or None
+        Why the learning ends after this trial, which is kept.
     """
 
     row: TrialRow
@@ -125,6 +130,7 @@ class Trial:
     pit: Pit | None = None
     rollout: Rollout | None = None
     spread: Spread | None = None
+    fault: UserError | None = None
 
 
 class Sink:

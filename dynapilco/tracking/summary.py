@@ -59,6 +59,8 @@ def build_summary(
         "delivered_trial": delivered_trial,
         "trials": len(rows),
         "nan_rollouts": sum(row.nan_rollouts or 0 for row in rows),
+        "env_errors": sum(row.ended_by == "error" for row in rows),
+        "disagreements": sum(row.disagreements or 0 for row in rows),
         "env_id": config["env_id"],
         "inference": config["inference"],
         "seed": config["seed"],

@@ -39,7 +39,7 @@ class FakeAgent:
         return cls(config, render).attach(sinks, checkpoint_dir)
 
     @classmethod
-    def load(cls, path, env=None, device="auto", render=False):
+    def load(cls, path, env=None, device="auto", render=False, **_):
         file = path / "checkpoint" / STATE_FILE
         if not file.is_file():
             raise CheckpointError(f"{path} holds no checkpoint")

@@ -101,12 +101,15 @@ class SearchedControl(Control):
         """Row of the best policy so far: the mean of its real return and of what the newest model predicts for it."""
         context = self.context
         state = context.state
-        real = torch.tensor([state.history[t].ret for t in state.policy_trials])
+        rows = [state.history[t] for t in state.policy_trials]
+        real = torch.tensor([row.ret for row in rows])
+        broken = torch.tensor([row.ended_by == "error" for row in rows])  # a part of a return compares with nothing
         params = state.policies.to(context.device)
         imagination = replace(self.imagination(), discount=1.0)
         predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4)
         whole = predicted * (context.task.horizon / imagination.horizon)  # a rollout may be shorter than a trial
-        return int((real + only_finite(whole.cpu())).argmax())
+        whole = only_finite(whole.cpu())
+        return int((torch.where(broken, whole, real) + whole).argmax())
 
     def acting(self, purpose: str) -> Controller:
         """The delivered policy; a fresh one before the first policy trial."""
@@ -152,5 +155,7 @@ class SearchedControl(Control):
 
 def _scale(states: Tensor) -> Tensor:
     """One over the spread of each column of the exploration data, (D,)."""
+    if len(states) < 2:
+        return torch.ones(states.shape[1])
     std = states.std(0)
     return torch.where(std > 1e-6, 1 / std.clamp_min(1e-6), torch.ones_like(std))

@@ -53,6 +53,7 @@ class _Problem(ctypes.Structure):
         ("damping_stride", ctypes.c_int64),
         ("choice_count", ctypes.c_int64),
         ("choices", ctypes.c_void_p),
+        ("carried", ctypes.c_int64),
     ]
 
 
@@ -166,7 +167,7 @@ class SegmentPlan:
     angles : tuple of int
         The A components of the state that enter as sine and cosine besides themselves.
     transition : Tensor, shape (D, D)
-        The next state is ``x @ transition + y @ effect``.
+        The next state is ``x @ transition + y @ effect + u @ carry``.
     effect : Tensor, shape (O, D)
         What the model's output y does to the state.
     centre : Tensor, shape (M,)
@@ -180,6 +181,8 @@ class SegmentPlan:
     choices : tuple of int
         Sizes of groups of one-hot actions, M in all: u is 1 at the largest logit of each group, with the gradient of
         their softmax. None: actions are squashed.
+    carry : Tensor, shape (M, D), optional
+        What the action does to the state beside the model, as where the state remembers it.
     """
 
     model: DenseStack
@@ -191,6 +194,7 @@ class SegmentPlan:
     draws: int
     damping: Damping | None = None
     choices: tuple[int, ...] = ()
+    carry: Tensor | None = None
     _shapes: dict[tuple[int, ...], _Shape] = field(default_factory=dict, init=False, repr=False)
     _packed: _PackedPlan | None = field(default=None, init=False, repr=False)
 
@@ -201,6 +205,8 @@ class SegmentPlan:
             raise ValueError(f"the model has {self.model.groups} groups for {self.draws} draws")
         if self.transition.shape != (d, d) or self.effect.shape != (o, d) or self.half.shape != (m,):
             raise ValueError("transition must be (D, D), effect (O, D), centre and half (M,)")
+        if self.carry is not None and self.carry.shape != (m, d):
+            raise ValueError(f"carry must be (M, D), got {tuple(self.carry.shape)}")
         if self.model.weights[0].shape[1] != d + 2 * len(self.angles) + m:
             raise ValueError(f"the model takes {self.model.weights[0].shape[1]} inputs, not D + 2 A + M")
         if self.model.weights[last].shape[2] != o:
@@ -268,7 +274,8 @@ class _PackedPlan:
         model = plan.model
         self.model_width = _int64s(_widths(model))
         self.model = _pack(library, model.weights, model.biases, self.model_width)
-        motion = torch.cat([_ready(plan.transition), _ready(plan.effect)]).unsqueeze(0)
+        parts = [plan.transition, plan.effect] + ([] if plan.carry is None else [plan.carry])
+        motion = torch.cat([_ready(part) for part in parts]).unsqueeze(0)
         no_bias = motion.new_zeros(1, motion.shape[2])
         self.motion = _pack(library, [motion], [no_bias], _int64s(motion.shape[1:]))
         self.centre, self.half = _ready(plan.centre), _ready(plan.half)
@@ -349,6 +356,7 @@ class _Shape:
             damping=None if packed.damping is None else packed.damping.data_ptr(),
             damping_stride=0 if packed.damping is None or len(packed.damping) == 1 else d + 2,
             choice_count=len(plan.choices), choices=ctypes.addressof(packed.choices),
+            carried=0 if plan.carry is None else m,
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
         sizes = _int64s([0, 0, 0])
@@ -525,8 +533,9 @@ def _self_check(library: Any) -> float:
 
     model = DenseStack((normal(2, 6, 19), normal(2, 19, 2)), (normal(2, 19), normal(2, 2)), (None,))
     plan = SegmentPlan(
-        model, (1,), normal(3, 3), normal(2, 3), normal(1), normal(1), 2, Damping(0.9, 0.5, torch.ones(3))
-    )
+        model, (1,), normal(3, 3), normal(2, 3), normal(1), normal(1), 2, Damping(0.9, 0.5, torch.ones(3)),
+        carry=normal(1, 3),
+    )  # fmt: skip
     object.__setattr__(plan, "_packed", _PackedPlan(plan, library))
     parts = [normal(1, 5, 9), normal(1, 9, 1), normal(1, 9), normal(1, 1)]
     start, noises = normal(1, 2, 3, 3), (normal(2, 1, 2, 3, 1), normal(2, 1, 2, 3, 3), normal(2, 1, 2, 3, 2))
@@ -557,6 +566,7 @@ def _torch_segment(
         u = plan.centre + plan.half * a.tanh()
         zm = torch.cat([x, x[..., angles].sin(), x[..., angles].cos(), u], -1)
         x = x @ plan.transition + (plan.model(zm[0])[None] + process[t]) @ plan.effect
+        x = x if plan.carry is None else x + u @ plan.carry
         states.append(x)
         actions.append(u)
     return torch.stack(states), torch.stack(actions)

@@ -5,13 +5,15 @@
 //     xo = x + obs_noise                     zp = [xo, sin xo[angles], cos xo[angles]]
 //     th = tanh(policy_r(zp) + action_noise) u  = centre + half * th      (choices: see choose below)
 //     zm = [x, sin x[angles], cos x[angles], u]
-//     y  = model_g(zm) + process_noise       x' = [x, y] @ [transition; effect]
+//     y  = model_g(zm) + process_noise       x' = [x, y, u] @ [transition; effect; carry]
+//
+// (the carry, for states that remember actions, may be missing).
 //
 // Both networks are dense stacks with tanh hidden units, a hidden unit of the model optionally times a mask. The
 // adjoint runs the steps backwards with the saved tanh values (d tanh = 1 - h^2) and sines and cosines:
 //
-//     [gx, gy] = (gx' + grad_states) @ [transition; effect]^T        gzm = model^T gy
-//     ga = (gzm[u] + grad_actions) * half * (1 - th^2)               gzp = policy^T ga
+//     [gx, gy, gu] = (gx' + grad_states) @ [transition; effect; carry]^T     gzm = model^T gy
+//     ga = (gzm[u] + gu + grad_actions) * half * (1 - th^2)               gzp = policy^T ga
 //     gx += the features' adjoint of gzm and gzp                     dW  = sum over rows and steps of input^T g
 //
 // Layout. Rows are particles, vector lanes are the units of a layer: every product is (rows, K) @ (K, N) with a
@@ -413,12 +415,13 @@ extern "C" struct Problem {
   const int64_t *angles;
   const float *model;                    // packed by dynapilco_pack
   const float *const *masks;             // a pointer (N, width) or null for every hidden layer of the model
-  const float *motion;                   // [transition; effect], (D + O, D), packed as a net of one layer
+  const float *motion;                   // [transition; effect; carry], (D + O + C, D), packed as a net of one layer
   const float *centre, *half;            // (M,)
   const float *damping;                  // null, or rows of decay, limit and the scale of every state component (D,)
   int64_t damping_stride;                // from one candidate's row to the next; 0: they share one
   int64_t choice_count;                  // groups of one-hot actions; 0: actions are squashed by tanh
   const int64_t *choices;                // their sizes, M in all
+  int64_t carried;                       // C, actions that move the state themselves: M, or 0 without a carry
 };
 
 extern "C" struct Call {
@@ -465,7 +468,7 @@ struct Segment {
   const Call &c;
   Net policy, model, motion;
   int64_t motion_width[2];
-  long D, A, M, O, R, N;
+  long D, A, M, O, R, N, moving; // moving: D + O + C, inputs of the motion
   long features, z_width, z_in; // D + 2A; padded and true width of the model's input
   // offsets of the saved fields, in floats a row
   long z_at, zp_at, th_at, hp_at[kMaxLayers], hm_at[kMaxLayers], saved_width;
@@ -482,7 +485,8 @@ struct Segment {
     policy = {p.policy_layers, p.policy_width};
     model = {p.model_layers, p.model_width};
     D = p.state, A = p.angle_count, M = p.action, O = p.output, R = p.candidates, N = p.particles;
-    motion_width[0] = D + O, motion_width[1] = D;
+    moving = D + O + p.carried;
+    motion_width[0] = moving, motion_width[1] = D;
     motion = {1, motion_width};
     features = D + 2 * A, z_in = features + M, z_width = pad(z_in);
     long at = 0;
@@ -501,12 +505,12 @@ struct Segment {
   long allocate(float *base, bool backward) {
     Arena arena{base};
     const long rows = kMaxRows;
-    long widest = z_width > pad(D + O) ? z_width : pad(D + O);
+    long widest = z_width > pad(moving) ? z_width : pad(moving);
     for (long l = 0; l < policy.layers; ++l) widest = widest > pad(policy.out(l)) ? widest : pad(policy.out(l));
     for (long l = 0; l < model.layers; ++l) widest = widest > pad(model.out(l)) ? widest : pad(model.out(l));
     policies = arena.take(R * policy.packed_floats());
     x = arena.take(rows * pad(D));
-    xy = arena.take(rows * pad(D + O));
+    xy = arena.take(rows * pad(moving));
     angle = arena.take(rows * A), sine = arena.take(rows * A), cosine = arena.take(rows * A);
     wide[0] = arena.take(rows * widest), wide[1] = arena.take(rows * widest);
     if (!backward) return arena.used;
@@ -597,7 +601,7 @@ struct Segment {
       write_features(rows, x, z, z_width);
       forward_policy(k, kept, row0, t, z);
       const float *y = forward_model(k, kept, row0, t, z);
-      forward_motion(k, t, y);
+      forward_motion(k, t, y, z);
     }
   }
 
@@ -709,19 +713,20 @@ struct Segment {
     return nullptr; // not reached
   }
 
-  // x <- [x, y + noise] @ [transition; effect]
-  void forward_motion(const Chunk &k, long t, const float *y) {
+  // x <- [x, y + noise, u] @ [transition; effect; carry], with u from the action columns of z
+  void forward_motion(const Chunk &k, long t, const float *y, const float *z) {
     const long rows = k.rows();
     for (long i = 0; i < k.rc; ++i) {
       const float *noise = c.process_noise ? rows_of(c.process_noise, k, t, i, O) : nullptr;
       for (long n = 0; n < k.nc; ++n) {
         const long row = i * k.nc + n;
-        float *to = xy + row * pad(D + O);
+        float *to = xy + row * pad(moving);
         for (long d = 0; d < D; ++d) to[d] = x[row * pad(D) + d];
         for (long o = 0; o < O; ++o) to[D + o] = y[row * pad(O) + o] + (noise ? noise[n * O + o] : 0.0f);
+        for (long m = 0; m < p.carried; ++m) to[D + O + m] = z[row * z_width + features + m];
       }
     }
-    multiply(rows, D + O, D, xy, pad(D + O), motion_layer[0].forward, motion_layer[0].bias, x);
+    multiply(rows, moving, D, xy, pad(moving), motion_layer[0].forward, motion_layer[0].bias, x);
     for (long i = 0; i < k.rc; ++i) {
       float *states = rows_of(c.states, k, t, i, D);
       for (long n = 0; n < k.nc; ++n)
@@ -769,7 +774,7 @@ struct Segment {
     }
   }
 
-  // gx <- the part of the state that moves on; returns gy (rows, pad(O)).
+  // gx <- the part of the state that moves on; gu (rows, M) <- that of the carried actions; returns gy (rows, pad(O)).
   const float *backward_motion(const Chunk &k, long t) {
     const long rows = k.rows();
     if (c.grad_states)
@@ -778,11 +783,13 @@ struct Segment {
         for (long n = 0; n < k.nc; ++n)
           for (long d = 0; d < D; ++d) gx[(i * k.nc + n) * pad(D) + d] += g[n * D + d];
       }
-    multiply(rows, D, D + O, gx, pad(D), motion_layer[0].backward, nullptr, xy);
+    multiply(rows, D, moving, gx, pad(D), motion_layer[0].backward, nullptr, xy);
     float *gy = wide[0];
     for (long n = 0; n < rows; ++n) {
-      for (long d = 0; d < D; ++d) gx[n * pad(D) + d] = xy[n * pad(D + O) + d];
-      for (long o = 0; o < O; ++o) gy[n * pad(O) + o] = xy[n * pad(D + O) + D + o];
+      const float *from = xy + n * pad(moving);
+      for (long d = 0; d < D; ++d) gx[n * pad(D) + d] = from[d];
+      for (long o = 0; o < O; ++o) gy[n * pad(O) + o] = from[D + o];
+      for (long m = 0; m < p.carried; ++m) gu[n * M + m] = from[D + O + m];
     }
     return gy;
   }
@@ -820,8 +827,9 @@ struct Segment {
         float *to = g + row * pad(M);
         for (long m = 0; m < M; ++m) {
           const float h = th[row * M + m];
-          const float gu = gz[row * z_width + features + m] + (from ? from[n * M + m] : 0.0f);
-          to[m] = p.choice_count ? gu : gu * p.half[m] * (1.0f - h * h);
+          const float carried = p.carried ? gu[row * M + m] : 0.0f;
+          const float g_u = gz[row * z_width + features + m] + (from ? from[n * M + m] : 0.0f) + carried;
+          to[m] = p.choice_count ? g_u : g_u * p.half[m] * (1.0f - h * h);
         }
         if (p.choice_count) choose_adjoint(th + row * M, to);
       }

@@ -1,0 +1,124 @@
+"""Does a reward or an end that is taken as known say what the environment does?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynapilco.agent.episode import Episode
+from dynapilco.tasks import FlatEnv, Task
+from dynapilco.tasks.flat import ENDED, REWARD
+
+TOLERANCE = 1e-3
+"""Relative to what was paid, or to what is paid on average in the episode where that is more."""
+NEAR = 1e-3
+"""A margin so near to 0 may fall on either side by rounding."""
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Steps of an episode at which the known functions and the environment differ.
+
+    Attributes
+    ----------
+    steps : int
+        How many.
+    text : str
+        The first of them, with both values, the state, the action and the next state; empty where there are none.
+    """
+
+    steps: int
+    text: str
+
+
+def disagreement(task: Task, env: FlatEnv, episode: Episode) -> Disagreement | None:
+    """Compare known functions with an episode; None where nothing is known.
+
+    Functions are tried on the observations and, where the environment shows its true state, on that: sensor noise is
+    no disagreement. A step counts when it disagrees either way.
+    """
+    knows_reward, knows_end = REWARD not in task.learned, ENDED not in task.learned
+    if not (knows_reward or knows_end):
+        return None
+    views = [_view(episode, states) for states in _readings(env, episode)]
+    nothing = np.zeros(len(episode.actions), bool)
+    wrong_reward = _all_differ([_wrong_rewards(task, view, episode) for view in views]) if knows_reward else nothing
+    wrong_end = _all_differ([_wrong_ends(task, view, episode) for view in views]) if knows_end else nothing
+    wrong = wrong_reward | wrong_end
+    if not wrong.any():
+        return Disagreement(0, "")
+    step = int(wrong.argmax())
+    values = (
+        _reward_text(task, views[0], episode, step) if wrong_reward[step] else _end_text(task, views[0], episode, step)
+    )
+    state, action, after = (part[step].tolist() for part in views[0])
+    where = f"state {_short(state)}, action {_short(action)}, next state {_short(after)}"
+    return Disagreement(int(wrong.sum()), f"at step {step} {values} ({where})")
+
+
+View = tuple[Tensor, Tensor, Tensor]
+"""States (T, D), actions (T, M) and next states (T, D), float64."""
+
+
+def _readings(env: FlatEnv, episode: Episode) -> list[np.ndarray]:
+    """What functions may be functions of, (T+1, D) each: observations, and true states if nothing rescales them."""
+    inner: Any = env.env
+    while isinstance(inner, gymnasium.Wrapper):
+        if isinstance(inner, gymnasium.ObservationWrapper):
+            return [episode.observations]
+        inner = inner.env
+    appended = episode.observations[:, episode.states.shape[1] :]
+    return [episode.observations, np.concatenate([episode.states, appended], 1)]
+
+
+def _view(episode: Episode, states: np.ndarray) -> View:
+    x = torch.as_tensor(states, dtype=torch.float64)
+    return x[:-1], torch.as_tensor(episode.actions, dtype=torch.float64), x[1:]
+
+
+def _all_differ(each: list[np.ndarray]) -> np.ndarray:
+    return np.logical_and.reduce(each)
+
+
+def _wrong_rewards(task: Task, view: View, episode: Episode) -> np.ndarray:
+    known, paid = _rewards(task, view), episode.rewards.astype(np.float64)
+    scale = np.maximum(np.abs(paid), np.abs(paid).mean())
+    return ~(np.abs(known - paid) <= TOLERANCE * scale + 1e-9)  # also where the known one is not a number
+
+
+def _rewards(task: Task, view: View) -> np.ndarray:
+    return task.reward(*view, torch).detach().numpy()
+
+
+def _margins(task: Task, view: View) -> np.ndarray:
+    if task.margin is None:
+        return np.ones(len(view[1]))
+    return task.margin(*view, torch).detach().numpy()
+
+
+def _wrong_ends(task: Task, view: View, episode: Episode) -> np.ndarray:
+    margins = _margins(task, view)
+    ended = np.zeros(len(margins), bool)
+    ended[-1] = episode.terminated
+    return ((margins <= 0) != ended) & ~(np.abs(margins) <= NEAR)
+
+
+def _reward_text(task: Task, view: View, episode: Episode, step: int) -> str:
+    return f"the known reward is {_rewards(task, view)[step]:.6g} and the environment paid {episode.rewards[step]:.6g}"
+
+
+def _end_text(task: Task, view: View, episode: Episode, step: int) -> str:
+    ended = episode.terminated and step == len(episode.actions) - 1
+    what = "the environment ended the episode" if ended else "the environment went on"
+    if task.margin is None:
+        return f"{what} and no end is known (a margin says when episodes end)"
+    return f"the known margin is {_margins(task, view)[step]:.6g} and {what}"
+
+
+def _short(values: list[float]) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in values) + "]"
