@@ -29,6 +29,7 @@ from dynapilco.core.device import resolve_device
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.dynamics import DynamicsConfig
 from dynapilco.imagination import LearnedVectorEnv
+from dynapilco.imagination.config import ImaginationConfig
 from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
@@ -36,7 +37,7 @@ from dynapilco.search import EvolutionConfig, SearchConfig
 from dynapilco.tasks import task_of
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
-SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning")
+SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning", "imagination")
 
 
 class DynaPILCO(BaseAlgorithm):
@@ -54,11 +55,15 @@ class DynaPILCO(BaseAlgorithm):
         Its options.
     policy_kwargs : dict, optional
         Options of the policy.
-    exploration, dynamics, rollout, search, evolution, planning : dataclass or dict, optional
+    exploration, dynamics, rollout, search, evolution, planning, imagination : dataclass or dict, optional
         Sections of :class:`AgentConfig`.
     controller : str
         ``"pathwise"`` or ``"evolution"`` (policy search with and without gradients), ``"auto"`` (one of them, by
-        whether the reward has gradients), or a planner: ``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``.
+        whether the reward has gradients), a planner (``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``), or an
+        algorithm of stable-baselines3, trained on imagined transitions (``"sac"``, ``"td3"``, ``"ddpg"``, ``"dqn"``,
+        ``"ppo"``, ``"a2c"``).
+    controller_kwargs : dict, optional
+        Options of that algorithm.
     seed : int or None
         None picks one (kept in ``config.seed``). Nothing global is seeded.
     device : str
@@ -96,7 +101,9 @@ class DynaPILCO(BaseAlgorithm):
         search: SearchConfig | dict[str, Any] | None = None,
         controller: str = AUTO,
         evolution: EvolutionConfig | dict[str, Any] | None = None,
+        controller_kwargs: dict[str, Any] | None = None,
         planning: PlanningConfig | dict[str, Any] | None = None,
+        imagination: ImaginationConfig | dict[str, Any] | None = None,
         env_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,
         verbose: int = 0,
@@ -120,7 +127,9 @@ class DynaPILCO(BaseAlgorithm):
                 "search": search or {},
                 "controller": controller,
                 "evolution": evolution or {},
+                "controller_kwargs": controller_kwargs or {},
                 "planning": planning or {},
+                "imagination": imagination or {},
             }
         )
         resolved = resolve_device(device)
@@ -163,6 +172,7 @@ class DynaPILCO(BaseAlgorithm):
             config.policy_kwargs,
             **sections,
             controller=config.controller,
+            controller_kwargs=config.controller_kwargs,
             env_kwargs=config.env_kwargs,
             seed=config.seed,
             device=config.device,
@@ -440,6 +450,7 @@ class DynaPILCO(BaseAlgorithm):
             config.policy_kwargs,
             **sections,
             controller=config.controller,
+            controller_kwargs=config.controller_kwargs,
             env_kwargs=config.env_kwargs if env is None else None,
             seed=config.seed,
             device=device,
