@@ -92,7 +92,7 @@ class ImaginedControl(Control):
 
     @torch.no_grad()
     def predict_trial(self, acts: Callable[[np.ndarray], np.ndarray]) -> tuple[Prediction, float]:
-        """Imagine the coming trial, as an observer would see it; and its mean return.
+        """Imagine the coming trial as the agent's training does, seen by an observer; and its mean return.
 
         Episodes go on after an end, as those of policy search do, but earn nothing.
         """
@@ -100,12 +100,12 @@ class ImaginedControl(Control):
         generator = context.generator("prediction")
         count = context.config.rollout.total_particles
         draw = context.sampler(self._draws(count))(generator)
-        cloud = Cloud(draw, count, self.config.follow, generator)
+        cloud, bounds = Cloud(draw, count, self.config.follow, generator), self._bounds()
         x = task.sample_start((count,), generator)
         alive, total, seen = torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0]), [x]
         for _ in range(task.horizon):
             vectors = torch.as_tensor(acts(seen[-1].cpu().numpy()), device=x.device)
-            after = cloud.step(x, vectors)
+            after = cloud.step(x, vectors).clamp(*bounds)
             total += alive * task.reward(x, vectors, after, torch)
             if task.ends:
                 alive = alive * ~task.ended(x, vectors, after, torch)
