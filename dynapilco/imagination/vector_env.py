@@ -125,12 +125,13 @@ class LearnedVectorEnv(VectorEnv):
         if self.task.ends:
             ended = self.task.ended(self.states, vectors, after, torch)
         self.steps += 1
-        lost = ~(torch.isfinite(after).all(-1) & torch.isfinite(rewards))
-        if bool(lost.any()):
+        stopped = self.steps >= self.horizon
+        if not bool(torch.isfinite(after.sum() + rewards.sum())):  # a sum is cheap; it may also have overflowed
+            lost = ~(torch.isfinite(after).all(-1) & torch.isfinite(rewards))
             self.bad += int(lost.sum())
             after = torch.where(lost.unsqueeze(-1), self.states, after)
             rewards, ended = torch.where(lost, 0.0, rewards), ended & ~lost
-        stopped = (self.steps >= self.horizon) | lost.cpu().numpy()
+            stopped |= lost.cpu().numpy()
         ends = ended.cpu().numpy()
         return rewards.cpu().numpy(), ends, stopped & ~ends, after
 

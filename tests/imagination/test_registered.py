@@ -24,7 +24,7 @@ from tests.agent.conftest import STEPS, build
 def runs(tmp_path_factory):
     """Saved runs: continuous actions; bounded observations; discrete actions, and episodes that end."""
     found = {}
-    for env_id, steps in (("dynapilco/CartPoleSwingUp-v0", 2 * STEPS), ("Pendulum-v1", 400), ("CartPole-v1", 30)):
+    for env_id, steps in (("dynapilco/CartPoleSwingUp-v0", 2 * STEPS), ("Pendulum-v1", 400), ("CartPole-v1", 70)):
         found[env_id] = tmp_path_factory.mktemp("runs") / "saved"
         build(env_id, search={"steps": 1, "screening_steps": 1}).learn(steps).save(found[env_id])
     return found
