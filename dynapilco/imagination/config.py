@@ -35,7 +35,7 @@ class ImaginationConfig:
     """Environment steps at which the length has grown."""
     real_share: float = 0.1
     """Off-policy: share of real transitions in a batch."""
-    updates_per_step: float = 10.0
+    updates_per_step: float = 5.0
     """Off-policy: gradient steps of a trial for each real step of the last one."""
     least_updates: int = 500
     """Off-policy: gradient steps of a trial at least, for trials that end early."""

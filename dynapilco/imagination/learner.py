@@ -34,6 +34,8 @@ OURS = {
     "action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup",
 }  # fmt: skip
 """Arguments of the algorithms that the section ``imagination`` decides, or that have no meaning here."""
+SMALL = {"learning_rate": 1e-3, "batch_size": 128, "policy_kwargs": {"net_arch": [64, 64]}}
+"""Own defaults of off-policy algorithms: tasks with few columns, and thousands of updates in every trial."""
 COUNTERS = ("_n_updates", "_n_calls")
 RATES = ("exploration_rate",)
 CHECKS = 20
@@ -97,7 +99,8 @@ def build_agent(name: str, env: VecEnv, device: torch.device, options: dict[str,
     UserError
         For options that stable-baselines3 refuses.
     """
-    given = {key: dict(value) if isinstance(value, dict) else value for key, value in options.items()}  # SB3 adds to it
+    given = {**(SMALL if name in OFF_POLICY else {}), **options}
+    given = {key: dict(value) if isinstance(value, dict) else value for key, value in given.items()}  # SB3 adds to it
     try:
         agent = algorithm_class(name)("MlpPolicy", env, device=device, verbose=0, **given)  # pyright: ignore
     except (TypeError, ValueError, AssertionError) as error:
