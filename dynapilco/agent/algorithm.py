@@ -30,6 +30,7 @@ from dynapilco.core.device import resolve_device
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.dynamics import DynamicsConfig
 from dynapilco.imagination import LearnedVectorEnv
+from dynapilco.imagination.config import ImaginationConfig
 from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
@@ -39,9 +40,9 @@ from dynapilco.tracking.guard import Guarded, guard
 from dynapilco.tracking.logger_sink import LoggerSink
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
 
-SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning")
+SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning", "imagination")
 WORDS = (
-    *("policy", "inference", "inference_kwargs", "policy_kwargs", "controller", "history"),
+    *("policy", "inference", "inference_kwargs", "policy_kwargs", "controller", "controller_kwargs", "history"),
     *("on_env_error", "on_disagreement"),
 )
 
@@ -61,11 +62,15 @@ class DynaPILCO(BaseAlgorithm):
         Its options.
     policy_kwargs : dict, optional
         Options of the policy.
-    exploration, dynamics, rollout, search, evolution, planning : dataclass or dict, optional
+    exploration, dynamics, rollout, search, evolution, planning, imagination : dataclass or dict, optional
         Sections of :class:`AgentConfig`.
     controller : str
         ``"pathwise"`` or ``"evolution"`` (policy search with and without gradients), ``"auto"`` (one of them, by
-        whether the reward has gradients), or a planner: ``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``.
+        whether the reward has gradients), a planner (``"cem"``, ``"icem"``, ``"mppi"``, ``"random_shooting"``), or an
+        algorithm of stable-baselines3, trained on imagined transitions (``"sac"``, ``"td3"``, ``"ddpg"``, ``"dqn"``,
+        ``"ppo"``, ``"a2c"``).
+    controller_kwargs : dict, optional
+        Options of that algorithm.
     reward, margin, terminated : callable, optional
         What is known of the task, as functions of (state, action, next_state, xp), see
         :func:`~dynapilco.tasks.task_of`. They count before what the environment says, and what is not known is learned.
@@ -112,7 +117,9 @@ class DynaPILCO(BaseAlgorithm):
         search: SearchConfig | dict[str, Any] | None = None,
         controller: str = AUTO,
         evolution: EvolutionConfig | dict[str, Any] | None = None,
+        controller_kwargs: dict[str, Any] | None = None,
         planning: PlanningConfig | dict[str, Any] | None = None,
+        imagination: ImaginationConfig | dict[str, Any] | None = None,
         reward: StepFunction | None = None,
         margin: StepFunction | None = None,
         terminated: StepFunction | None = None,
@@ -142,7 +149,9 @@ class DynaPILCO(BaseAlgorithm):
                 "search": search or {},
                 "controller": controller,
                 "evolution": evolution or {},
+                "controller_kwargs": controller_kwargs or {},
                 "planning": planning or {},
+                "imagination": imagination or {},
                 "history": history,
                 "on_env_error": on_env_error,
                 "on_disagreement": on_disagreement,

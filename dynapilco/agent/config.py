@@ -7,6 +7,7 @@ from typing import Any
 
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.dynamics.config import DynamicsConfig
+from dynapilco.imagination.config import ALGORITHMS, ImaginationConfig
 from dynapilco.planning.config import PLANNERS, PlanningConfig
 from dynapilco.rollout.config import RolloutConfig
 from dynapilco.search.config import SearchConfig
@@ -25,6 +26,7 @@ CONTROLLERS = {
     PATHWISE: "a policy, improved by gradients of the predicted return through the model",
     EVOLUTION: "a policy, improved by evolution strategies in the model: no gradients (PGPE: Sehnke et al. 2010)",
     **PLANNERS,
+    **ALGORITHMS,
 }
 
 
@@ -69,8 +71,11 @@ class AgentConfig:
     """Options of the inference method, e.g. members = 10."""
     controller: str = AUTO
     """'pathwise' (a policy, searched by gradients through the model), 'evolution' (the same without gradients), 'auto'
-    (one of the two, by whether the reward has gradients) or a planner, which searches actions at every step: cem,
-    icem, mppi, random_shooting."""
+    (one of the two, by whether the reward has gradients), a planner, which searches actions at every step (cem, icem,
+    mppi, random_shooting), or an algorithm of stable-baselines3, trained on imagined transitions (sac, td3, ddpg, dqn,
+    ppo, a2c)."""
+    controller_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Options of an algorithm of stable-baselines3, e.g. learning_rate = 1e-3."""
     history: int = 1
     """Observations (with the actions between them) that a state holds, for systems that one observation does not
     tell."""
@@ -92,6 +97,7 @@ class AgentConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     planning: PlanningConfig = field(default_factory=PlanningConfig)
+    imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
 
     def __post_init__(self) -> None:
         if self.controller not in CONTROLLERS:
@@ -109,6 +115,8 @@ class AgentConfig:
 
 def acting_name(controller: str, trial: int | None) -> str:
     """What acted in an evaluation, in words."""
+    if controller in ALGORITHMS:
+        return f"the newest {controller} policy"
     if controller in PLANNERS:
         return f"{controller} on the newest model"
     return "an untrained policy (there was no policy trial)" if trial is None else f"the policy of trial {trial}"

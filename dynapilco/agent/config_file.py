@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from dynapilco.agent.config import AgentConfig
 from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.imagination.config import ALGORITHMS
 from dynapilco.inference import METHODS
 from dynapilco.policies import POLICIES
 
@@ -45,6 +46,7 @@ def build_config(values: Mapping[str, Any]) -> AgentConfig:
         For an unknown key, a wrong type or a value that a dataclass refuses.
     """
     config: AgentConfig = _build(AgentConfig, values, "")
+    _check_controller_options(config)
     inference, policy = METHODS.canonical(config.inference), POLICIES.canonical(config.policy)
     return _build(
         AgentConfig,
@@ -57,6 +59,19 @@ def build_config(values: Mapping[str, Any]) -> AgentConfig:
         },
         "",
     )
+
+
+def _check_controller_options(config: AgentConfig) -> None:
+    if not config.controller_kwargs:
+        return
+    if config.controller not in ALGORITHMS:
+        raise UserError(
+            f"controller_kwargs={config.controller_kwargs!r}: expected none for controller={config.controller!r}; they "
+            f"belong to {', '.join(ALGORITHMS)}"
+        )
+    from dynapilco.imagination.learner import check_options  # imports stable-baselines3
+
+    check_options(config.controller, config.controller_kwargs)
 
 
 def resolve_options(cls: type, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class Loop:
         self._remember(new, row)
         self.control.keep(ready, row)
         fan = None if ready.prediction is None else self._fan(ready.prediction, episode)
-        apart = None if ready.prediction is None else self._spread(ready.prediction, episode)
+        apart = self._spread(ready.prediction, episode)
         verdict = self.watch.verdict(row, episode, self.context.warn)
         return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart, verdict)
 
@@ -277,7 +277,9 @@ class Loop:
     def _pit(self, score: OneStepScore) -> Pit:
         return Pit(score.pit.numpy(), tuple(self.task.names[column] for column in score.columns))
 
-    def _spread(self, prediction: Prediction, episode: Episode) -> Spread:
+    def _spread(self, prediction: Prediction | None, episode: Episode) -> Spread | None:
+        if prediction is None or prediction.by_function is None:
+            return None
         task = self.task
         known = prediction.by_function[: len(episode.observations)]
         epistemic, aleatoric = (std.cpu().numpy() for std in spread(known))

@@ -39,6 +39,8 @@ class LoopState:
         The trial of each row.
     delivered : int or None
         Row of the policy that ``predict`` uses.
+    control : dict of str to Tensor
+        What an agent that is trained in the model has learned; empty for other controllers.
     history : list of TrialRow
     controller : str or None
         What acts, where it was chosen automatically.
@@ -51,6 +53,7 @@ class LoopState:
     policies: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     policy_trials: list[int] = field(default_factory=list)
     delivered: int | None = None
+    control: State = field(default_factory=dict)
     history: list[TrialRow] = field(default_factory=list)
     controller: str | None = None
 
@@ -66,6 +69,7 @@ def save(
     """Write a state, the configuration, a description of the environment, and the engine's name, atomically."""
     tensors = {f"data/{k}": v for k, v in state.data.tensors().items()}
     tensors |= {f"model/{k}": v for k, v in state.model.items()}
+    tensors |= {f"control/{k}": v for k, v in state.control.items()}
     tensors["policies"] = state.policies
     if state.policy_scale is not None:
         tensors["policy_scale"] = state.policy_scale
@@ -135,6 +139,7 @@ def load(path: str | Path) -> Checkpoint:
             policies=tensors["policies"],
             policy_trials=list(fields["policy_trials"]),
             delivered=fields["delivered"],
+            control=_under(tensors, "control/"),
             history=[TrialRow(**row) for row in fields["history"]],
             controller=fields.get("controller"),
         )

@@ -21,7 +21,8 @@ from dynapilco.policies import POLICIES
 from dynapilco.tracking.run_dir import CONFIG_FILE
 
 PROG = "dynapilco train"
-ENV_KWARGS = "env-kwargs."
+FREE = ("env_kwargs", "controller_kwargs")
+"""Options whose names only an environment or an algorithm knows."""
 DESCRIPTION = """Learn to control an environment in a few trials.
 
 Every setting has a default; --config reads others from a file; an option overrides both.
@@ -29,7 +30,8 @@ Every setting has a default; --config reads others from a file; an option overri
 notes:
   The options --inference-kwargs.NAME and --policy-kwargs.NAME belong to the chosen method and
   policy: "dynapilco train --inference mc_dropout --help" shows those of mc_dropout.
-  Options of the environment are given as --env-kwargs.NAME VALUE.
+  Options of the environment are given as --env-kwargs.NAME VALUE, those of an algorithm of
+  stable-baselines3 (--controller sac, ...) as --controller-kwargs.NAME VALUE.
 
 examples:
   dynapilco train --config experiments/quickstart.toml
@@ -37,6 +39,7 @@ examples:
   dynapilco train --inference mc_dropout --policy rbf --policy-kwargs.units 50
   dynapilco train --inference-kwargs.members 5 --dynamics.hidden 64 64 --search.steps 300
   dynapilco train --env-id CartPole-v1 --controller cem --planning.population 300 --total-timesteps 1500
+  dynapilco train --env-id Pendulum-v1 --controller sac --total-timesteps 2000
   dynapilco train --env-kwargs.friction 0.05 --out results/low-friction
   dynapilco train --track --wandb-project swingup --wandb-tags baseline small --tensorboard
   dynapilco train --resume runs/NAME"""
@@ -93,7 +96,8 @@ def parse_train(words: Sequence[str], given: Mapping[str, Any] | None = None) ->
     UserError
         For anything that cannot be meant; the message is one sentence.
     """
-    words, env_kwargs = _take_env_kwargs(words)
+    words, env_kwargs = _take_free(words, "env-kwargs.")
+    words, controller_kwargs = _take_free(words, "controller-kwargs.")
     saved = _saved_values(peek(words, "resume"))
     values = saved if given is None else given
     if (file := peek(words, "config")) is not None:
@@ -102,7 +106,9 @@ def parse_train(words: Sequence[str], given: Mapping[str, Any] | None = None) ->
     parsed = to_values(parse(_options_type(base), words, PROG, DESCRIPTION))
     run = RunOptions(**{f.name: parsed[f.name] for f in fields(RunOptions) if f.name in parsed})
     chosen = {name: value for name, value in parsed.items() if not hasattr(run, name)}
-    config = build_config({**chosen, "env_kwargs": {**base.env_kwargs, **env_kwargs}})
+    free = {"env_kwargs": {**base.env_kwargs, **env_kwargs}}
+    free["controller_kwargs"] = {**base.controller_kwargs, **controller_kwargs}
+    config = build_config({**chosen, **free})
     if run.resume is not None:
         _check_same(config, build_config(saved), run)
     return Plan(config, run, tuple(remarks))
@@ -121,7 +127,9 @@ def _base_config(words: Sequence[str], values: Mapping[str, Any]) -> tuple[Agent
     """The defaults of all options; a name that is overridden takes the options of the old one with it."""
     config = build_config(values)
     merged, remarks = config_values(config), []
-    kinds = (("inference", METHODS.canonical), ("policy", POLICIES.canonical), ("env_id", str))
+    kinds = (
+        ("inference", METHODS.canonical), ("policy", POLICIES.canonical), ("env_id", str), ("controller", str),
+    )  # fmt: skip
     for name, canonical in kinds:
         word = peek(words, name.replace("_", "-"))
         owned = "env_kwargs" if name == "env_id" else f"{name}_kwargs"
@@ -139,7 +147,7 @@ def _options_type(base: AgentConfig) -> type:
         "inference_kwargs": with_defaults(METHODS[base.inference](**base.inference_kwargs)),
         "policy_kwargs": with_defaults(POLICIES[base.policy].Options(**base.policy_kwargs)),
     }
-    settings = with_defaults(base, skip=["env_kwargs", *options])
+    settings = with_defaults(base, skip=[*FREE, *options])
     hints = get_type_hints(settings, include_extras=True)
     specs: list[Any] = [(f.name, hints[f.name], f) for f in fields(settings) if not isinstance(hints[f.name], type)]
     specs += _run_specs()
@@ -161,8 +169,8 @@ def _run_specs() -> list[Any]:
     ]
 
 
-def _take_env_kwargs(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Take ``--env-kwargs.NAME VALUE ...`` out; only the environment knows their types, so as in TOML."""
+def _take_free(words: Sequence[str], prefix: str) -> tuple[list[str], dict[str, Any]]:
+    """Take ``--PREFIX.NAME VALUE ...`` out; only their owner knows their types, so as in TOML."""
     rest: list[str] = []
     taken: dict[str, list[str]] = {}
     current: list[str] | None = None
@@ -170,19 +178,19 @@ def _take_env_kwargs(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         name = option_name(word)
         if name is not None:
             current = None
-        if name is not None and name.startswith(ENV_KWARGS):
-            current = taken.setdefault(name.removeprefix(ENV_KWARGS).replace("-", "_"), [])
+        if name is not None and name.startswith(prefix):
+            current = taken.setdefault(name.removeprefix(prefix).replace("-", "_"), [])
             current += [word.partition("=")[2]] if "=" in word else []
         elif current is not None:
             current.append(word)
         else:
             rest.append(word)
-    return rest, {name: _literals(name, given) for name, given in taken.items()}
+    return rest, {name: _literals(f"--{prefix}{name.replace('_', '-')}", given) for name, given in taken.items()}
 
 
-def _literals(name: str, given: list[str]) -> Any:
+def _literals(option: str, given: list[str]) -> Any:
     if not given:
-        raise UserError(f"--{ENV_KWARGS}{name.replace('_', '-')}: expected a value")
+        raise UserError(f"{option}: expected a value")
     values = [_literal(word) for word in given]
     return values if len(values) > 1 else values[0]
 
@@ -201,8 +209,8 @@ def _check_same(config: AgentConfig, saved: AgentConfig, run: RunOptions) -> Non
         if name not in FREE_ON_RESUME and asked.get(name) != had.get(name):
             raise UserError(
                 f"{name}={asked.get(name)!r} contradicts the run in {str(run.resume)!r}, which has "
-                f"{had.get(name)!r}: only --total-timesteps, --on-env-error, --on-disagreement, --video, --threads and the "
-                "options about tracking may change on --resume"
+                f"{had.get(name)!r}: only --total-timesteps, --on-env-error, --on-disagreement, --video, --threads and "
+                "the options about tracking may change on --resume"
             )
     if run.out is not None and run.resume is not None and run.out.resolve() != run.resume.resolve():
         raise UserError(f"out={str(run.out)!r} contradicts --resume: a resumed run goes on in {str(run.resume)!r}")

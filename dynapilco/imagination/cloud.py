@@ -53,6 +53,13 @@ class Cloud:
         back[order] = after
         return back
 
+    def observed(self, states: Tensor) -> Tensor:
+        """States (N, D) as a sensor shows them: with its noise where the model says that there is any."""
+        std = self.draw.sensor_std
+        if std is None:
+            return states
+        return states + std * torch.randn(states.shape, generator=self.generator, device=states.device)
+
     def _split(self, rows: Tensor) -> Tensor:
         """(N, C) -> (1, S, P, C), the last rows repeated where N is no multiple of S."""
         if self.padding:

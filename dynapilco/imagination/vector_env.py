@@ -24,7 +24,8 @@ class LearnedVectorEnv(VectorEnv):
 
     Observations, actions, rewards and ends are those of the real environment; rewards and ends are known or learned as
     the task says. An episode that ended, or lasted ``horizon`` steps (truncated), starts anew in the same step
-    (``AutoresetMode.SAME_STEP``); its last observation is in the info under "final_obs". States that are not finite
+    (``AutoresetMode.SAME_STEP``); its last observation is in the info under "final_obs". Observations lie inside the
+    bounds of the real ones, and have sensor noise where the model says that there is any. States that are not finite
     end an episode as truncated, with reward 0, and are counted in ``bad``.
 
     Parameters
@@ -44,6 +45,8 @@ class LearnedVectorEnv(VectorEnv):
         ``"draw"`` (an environment keeps its function) or ``"step"`` (functions are dealt anew at every step).
     seed : int
         Of starts, noise and dealing, until ``reset(seed=...)``.
+    bounds : tuple of Tensor, optional
+        (lowest, highest) states, (D,) each: what leaves them is put back to their edge. None: states go anywhere.
 
     Raises
     ------
@@ -63,11 +66,13 @@ class LearnedVectorEnv(VectorEnv):
         starts: StartSampler | None = None,
         follow: str = "draw",
         seed: int = 0,
+        bounds: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         for name, value in (("num_envs", num_envs), ("horizon", task.horizon if horizon is None else horizon)):
             if not isinstance(value, int | np.integer) or value < 1:
                 raise UserError(f"{name}={value!r}: expected a whole number of at least 1")
         self.task, self.num_envs, self.horizon = task, int(num_envs), int(horizon or task.horizon)
+        self.bounds = bounds
         self.starts = starts or task.sample_start
         self.single_observation_space, self.single_action_space = observation_space, task.codec.space
         self.observation_space = batch_space(observation_space, self.num_envs)
@@ -76,6 +81,7 @@ class LearnedVectorEnv(VectorEnv):
         self.generator = torch_generator(seed, "imagination", device=self.device)
         self.cloud = Cloud(draw, self.num_envs, follow, self.generator)
         self.size = task.size
+        self._bounded = bool(np.isfinite(observation_space.low).any() or np.isfinite(observation_space.high).any())
         self.states = self._begin(self.num_envs)
         self.steps = np.zeros(self.num_envs, np.int64)
         self.bad = 0
@@ -86,6 +92,7 @@ class LearnedVectorEnv(VectorEnv):
         """New starts everywhere; a seed (the first of a list) seeds all of them together."""
         if isinstance(seed, list):
             seed = next((s for s in seed if s is not None), None)
+        super().reset(seed=seed, options=options)
         if seed is not None:
             self.generator.manual_seed(torch_generator(int(seed), "imagination").initial_seed())
         self.states, self.steps = self._begin(self.num_envs), np.zeros(self.num_envs, np.int64)
@@ -111,17 +118,20 @@ class LearnedVectorEnv(VectorEnv):
     def _move(self, vectors: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, Tensor]:
         """Rewards, ends and truncations (N,), and the next states, all finite."""
         after = self.cloud.step(self.states, vectors)
+        if self.bounds is not None:
+            after = after.clamp(*self.bounds)
         rewards = self.task.reward(self.states, vectors, after, torch)
         ended = torch.zeros_like(rewards, dtype=torch.bool)
         if self.task.ends:
             ended = self.task.ended(self.states, vectors, after, torch)
         self.steps += 1
-        lost = ~(torch.isfinite(after).all(-1) & torch.isfinite(rewards))
-        if bool(lost.any()):
+        stopped = self.steps >= self.horizon
+        if not bool(torch.isfinite(after.sum() + rewards.sum())):  # a sum is cheap; it may also have overflowed
+            lost = ~(torch.isfinite(after).all(-1) & torch.isfinite(rewards))
             self.bad += int(lost.sum())
             after = torch.where(lost.unsqueeze(-1), self.states, after)
             rewards, ended = torch.where(lost, 0.0, rewards), ended & ~lost
-        stopped = (self.steps >= self.horizon) | lost.cpu().numpy()
+            stopped |= lost.cpu().numpy()
         ends = ended.cpu().numpy()
         return rewards.cpu().numpy(), ends, stopped & ~ends, after
 
@@ -130,15 +140,13 @@ class LearnedVectorEnv(VectorEnv):
 
     def _vectors(self, actions: Any) -> np.ndarray:
         codec = self.task.codec
-        if isinstance(codec.space, spaces.Box):
-            return codec.canonical(np.asarray(actions, np.float32).reshape(self.num_envs, -1))
-        start = np.asarray(codec.space.start).reshape(-1)  # pyright: ignore[reportAttributeAccessIssue]
-        picked = np.asarray(actions).reshape(self.num_envs, -1) - start
-        hot = [np.eye(n, dtype=np.float32)[picked[:, i]] for i, n in enumerate(codec.choices)]
-        return np.concatenate(hot, 1)
+        vectors = codec.encode_all(actions)
+        return vectors if codec.choices else codec.canonical(vectors)
 
     def _observations(self, states: Tensor) -> np.ndarray:
+        """What is seen of states (N, D), (N, *shape): with sensor noise, inside the bounds of the real observations."""
         space = self.single_observation_space
-        assert space.shape is not None
-        flat = states[:, : self.size].cpu().numpy()
-        return flat.reshape(len(flat), *space.shape).astype(space.dtype)
+        assert isinstance(space, spaces.Box)
+        flat = self.cloud.observed(states)[:, : self.size].cpu().numpy().astype(space.dtype)  # a copy
+        seen = flat.reshape(len(flat), *space.shape)
+        return np.clip(seen, space.low, space.high, out=seen) if self._bounded else seen

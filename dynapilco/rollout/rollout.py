@@ -1,7 +1,8 @@
 """Particles through draws under a policy: the imagination of the whole library.
 
 Two engines compute the same numbers: ``fused`` (a compiled CPU kernel, for draws and policies that are stacks of dense
-tanh layers) and ``torch`` (any draw, any policy, any device, by autograd).
+tanh layers, and for models of SiLU layers where no gradient is asked for) and ``torch`` (any draw, any policy, any
+device, by autograd).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Simulator:
         scaled = None if noise.action is None or action_std == 0 else noise.action * action_std
         segment = (
             self._torch_segment(params, noise, scaled)
-            if self.plan is None
+            if self.plan is None or (torch.is_grad_enabled() and not self.plan.differentiable)
             else self._fused_segment(params, noise, scaled)
         )
         x = noise.start

@@ -103,10 +103,20 @@ class ActionCodec:
         """The vector (M,) of an action; the inverse of :meth:`decode`."""
         if isinstance(self.space, spaces.Box):
             return np.asarray(action, np.float32).reshape(-1)
+        return self.encode_all(np.asarray(action)[None])[0]
+
+    def encode_all(self, actions: Any) -> np.ndarray:
+        """The vectors (N, M) of N actions in one array (N, ...)."""
+        if isinstance(self.space, spaces.Box):
+            return np.asarray(actions, np.float32).reshape(len(actions), -1)
         start: Any = self.space.start  # pyright: ignore[reportAttributeAccessIssue]
-        picked = (np.asarray(action) - np.asarray(start)).reshape(-1)
-        hot = [np.eye(n, dtype=np.float32)[i] for n, i in zip(self.choices, picked, strict=True)]
-        return np.concatenate(hot)
+        picked = (np.asarray(actions) - np.asarray(start)).reshape(len(actions), -1)
+        if (picked < 0).any() or (picked >= self.choices).any():
+            raise UserError(f"actions={actions!r}: expected choices of {self.space}")
+        firsts = np.cumsum([0, *self.choices[:-1]])
+        hot = np.zeros((len(picked), self.columns), np.float32)
+        hot[np.arange(len(picked))[:, None], firsts + picked] = 1.0
+        return hot
 
 
 def observation_size(space: spaces.Space) -> int:

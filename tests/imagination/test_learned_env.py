@@ -98,6 +98,13 @@ def test_numbers_that_go_bad_end_the_episode_and_are_counted():
     assert env.bad == 2
 
 
+def test_states_stay_inside_bounds():
+    env = make(3, bounds=(torch.tensor([-5.0, -0.1]), torch.tensor([5.0, 0.1])))
+    env.reset(seed=0)
+    after = env.step(np.array([[2.0], [-2.0], [0.0]], np.float32))[0]
+    np.testing.assert_allclose(after[:, 1], [0.1, -0.1, 0.0], atol=1e-6)
+
+
 def test_discrete_actions():
     geometry = replace(GEOMETRY, actions=3, choices=(3,))
     env = make(4, make_task(geometry=geometry, space=spaces.Discrete(3)))

@@ -397,6 +397,8 @@ def test_supports():
     gen = torch.Generator().manual_seed(0)
     model, policy = build_stack(3, (7, 9, 2), gen), build_stack(1, (6, 9, 1), gen)
     assert engine.supports(model, policy)
+    assert engine.supports(DenseStack(model.weights, model.biases, model.masks, "silu"), policy)
+    assert not engine.supports(model, DenseStack(policy.weights, policy.biases, policy.masks, "silu"))
     relu = DenseStack(model.weights, model.biases, model.masks, "relu")
     assert not engine.supports(relu, policy)
     masked = DenseStack(policy.weights, policy.biases, (torch.ones(15, 9),))

@@ -104,6 +104,32 @@ def test_engines_agree(case, action_std):
     assert plain[2].abs().amax(1).min() > 1e-5  # there was something to compare
 
 
+@needs_kernel
+@pytest.mark.parametrize("sensor", [False, True])
+def test_engines_agree_on_silu_units_and_gradients_go_through_torch(sensor):
+    config = DynamicsConfig(hidden=(33, 20), activation="silu", noise="observation" if sensor else "process")
+    model = DynamicsModel(
+        GEOMETRY, config, make_method("ensemble", {"members": 5, "cold_steps": 40}), torch.device("cpu")
+    )
+    x, u = randn(80, 4), randn(80, GEOMETRY.actions, seed=1)
+    moved = x + 0.3 * (x.roll(1, 1) * u[:, :1]).sin()
+    model.fit(Transitions(x, u, moved, torch.zeros(80), torch.zeros(80, dtype=torch.int64)), gen())
+    draw, policy = model.draw(5, gen(3)), controller()
+    noise, params = sample_noise(TASK, draw, T, R, 4, gen(5), action_noise=True), policy.init(R, gen(4))
+    fused, plain = (Simulator(draw, policy, 4, engine) for engine in ("fused", "torch"))
+    with torch.no_grad():
+        one, other = fused(params, noise, T, 0.3), plain(params, noise, T, 0.3)
+    torch.testing.assert_close(one.states, other.states, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(one.actions, other.actions, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(one.states, other.states)
+    gradients = []
+    for simulator in (fused, plain):
+        leaf = params.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(simulator(leaf, noise, T, 0.3).states.square().sum(), leaf)[0])
+    assert torch.equal(*gradients)
+    assert gradients[0].abs().max() > 1e-5
+
+
 CHOICES = (2, 3)
 
 

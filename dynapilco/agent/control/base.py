@@ -21,12 +21,13 @@ class Prediction:
     ----------
     particles : Tensor
         Particle states, (K, T+1, D).
-    by_function : Tensor
-        Particle states with at least two particles of each function, (T+1, S, P, D).
+    by_function : Tensor or None
+        Particle states with at least two particles of each function, (T+1, S, P, D); None where particles do not keep
+        their functions.
     """
 
     particles: Tensor
-    by_function: Tensor
+    by_function: Tensor | None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dynapilco.agent.control.base import Control
 from dynapilco.agent.control.evolved import EvolvedControl
 from dynapilco.agent.control.pathwise import PathwiseControl
 from dynapilco.agent.control.planned import PlannedControl
+from dynapilco.imagination.config import ALGORITHMS
 
 
 def make_control(name: str, context: Context) -> Control:
@@ -21,4 +22,8 @@ def make_control(name: str, context: Context) -> Control:
         return PathwiseControl(context)
     if name == EVOLUTION:
         return EvolvedControl(context)
+    if name in ALGORITHMS:
+        from dynapilco.agent.control.imagined import ImaginedControl  # imports all of stable-baselines3
+
+        return ImaginedControl(context, name)
     return PlannedControl(context, name)

@@ -54,6 +54,7 @@ class _Problem(ctypes.Structure):
         ("choice_count", ctypes.c_int64),
         ("choices", ctypes.c_void_p),
         ("carried", ctypes.c_int64),
+        ("model_silu", ctypes.c_int64),
     ]
 
 
@@ -136,14 +137,17 @@ def _declare(library: Any) -> None:
 
 
 def supports(model: DenseStack, policy: DenseStack) -> bool:
-    """Whether the kernel can run this pair: tanh hidden layers, float32 on the CPU, an unmasked policy."""
-    return _plain(model) and _plain(policy) and all(mask is None for mask in policy.masks)
+    """Whether the kernel can run this pair: dense, float32 on the CPU, an unmasked policy of tanh units.
+
+    A model may have tanh or SiLU units; the latter have no adjoint (:attr:`SegmentPlan.differentiable`).
+    """
+    return _plain(model, ("tanh", "silu")) and _plain(policy) and all(mask is None for mask in policy.masks)
 
 
-def _plain(stack: DenseStack) -> bool:
+def _plain(stack: DenseStack, activations: tuple[str, ...] = ("tanh",)) -> bool:
     tensors = (*stack.weights, *stack.biases, *(mask for mask in stack.masks if mask is not None))
     return (
-        (stack.activation == "tanh" or len(stack.weights) == 1)
+        (stack.activation in activations or len(stack.weights) == 1)
         and len(stack.weights) <= _MAX_LAYERS
         and all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
     )
@@ -216,6 +220,11 @@ class SegmentPlan:
         if any(not 0 <= i < d for i in self.angles):
             raise ValueError(f"angles {self.angles} are not components of a state of {d}")
         _check_stack(self.model, "model")
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the kernel has an adjoint of the model: of tanh units."""
+        return self.model.activation == "tanh" or len(self.model.weights) == 1
 
     def packed(self) -> _PackedPlan:
         """Return the model in the kernel's layout, made at the first use."""
@@ -357,6 +366,7 @@ class _Shape:
             damping_stride=0 if packed.damping is None or len(packed.damping) == 1 else d + 2,
             choice_count=len(plan.choices), choices=ctypes.addressof(packed.choices),
             carried=0 if plan.carry is None else m,
+            model_silu=0 if plan.differentiable else 1,
         )  # fmt: skip
         self.address = ctypes.addressof(self.problem)
         sizes = _int64s([0, 0, 0])
@@ -423,6 +433,8 @@ def fused_segment(
     ]
     noises = (action_noise, obs_noise, process_noise)
     if torch.is_grad_enabled() and (start.requires_grad or any(x.requires_grad for x in tensors)):
+        if not plan.differentiable:
+            raise ValueError(f"the kernel has no gradient through {plan.model.activation} units")
         return _Segment.apply(shape, noises, start, *tensors)  # type: ignore[return-value]
     return _forward(shape, noises, start, tensors, None)
 

@@ -9,8 +9,9 @@
 //
 // (the carry, for states that remember actions, may be missing).
 //
-// Both networks are dense stacks with tanh hidden units, a hidden unit of the model optionally times a mask. The
-// adjoint runs the steps backwards with the saved tanh values (d tanh = 1 - h^2) and sines and cosines:
+// Both networks are dense stacks with tanh hidden units (the model's may be SiLU where no adjoint is asked for), a
+// hidden unit of the model optionally times a mask. The adjoint runs the steps backwards with the saved tanh values
+// (d tanh = 1 - h^2) and sines and cosines:
 //
 //     [gx, gy, gu] = (gx' + grad_states) @ [transition; effect; carry]^T     gzm = model^T gy
 //     ga = (gzm[u] + gu + grad_actions) * half * (1 - th^2)               gzp = policy^T ga
@@ -395,6 +396,14 @@ INLINE void tanh_in_place(long n, float *h) {
   for (long i = 0; i < n; i += kLanes) store(h + i, vtanh(load(h + i)));
 }
 
+// h / (1 + e^-h) = h (1 + tanh(h / 2)) / 2
+INLINE void silu_in_place(long n, float *h) {
+  for (long i = 0; i < n; i += kLanes) {
+    const vec half = load(h + i) * 0.5f;
+    store(h + i, half + half * vtanh(half));
+  }
+}
+
 // g *= 1 - h^2
 INLINE void tanh_adjoint(long n, const float *h, float *g) {
   for (long i = 0; i < n; i += kLanes) {
@@ -422,6 +431,7 @@ extern "C" struct Problem {
   int64_t choice_count;                  // groups of one-hot actions; 0: actions are squashed by tanh
   const int64_t *choices;                // their sizes, M in all
   int64_t carried;                       // C, actions that move the state themselves: M, or 0 without a carry
+  int64_t model_silu;                    // 1: the model's hidden units are SiLU instead of tanh; forward only
 };
 
 extern "C" struct Call {
@@ -697,7 +707,10 @@ struct Segment {
       if (last && input == wide[0]) out = wide[1];
       multiply(rows, model.in(l), units, input, ld_input, model_layer[l].forward, model_layer[l].bias, out);
       if (last) return out;
-      tanh_in_place(rows * width, out);
+      if (p.model_silu)
+        silu_in_place(rows * width, out);
+      else
+        tanh_in_place(rows * width, out);
       input = out, ld_input = width;
       if (const float *mask = p.masks[l]) {
         float *masked = input == wide[0] ? wide[1] : wide[l & 1];
