@@ -14,10 +14,10 @@ from dynapilco.tasks import make_env, task_of
 from dynapilco.tracking.sink import Sink
 from tests.agent.conftest import STEPS, build
 
-PATHWISE = ("Pendulum-v1", "InvertedDoublePendulum-v5", "Reacher-v5", "Pusher-v5", "HalfCheetah-v5", "Hopper-v5",
+PATHWISE = ("Pendulum-v1", "Reacher-v5", "Pusher-v5", "HalfCheetah-v5", "Hopper-v5",
             "Walker2d-v5", "Swimmer-v5", "dynapilco/CartPoleSwingUp-v0", "dynapilco/CartPoleSwingUpPILCO-v0",
             "dynapilco/PendulumSwingUp-v0", "dynapilco/DoubleCartPoleSwingUp-v0")  # fmt: skip
-EVOLUTION = ("MountainCarContinuous-v0", "CartPole-v1", "Acrobot-v1", "InvertedPendulum-v5")
+EVOLUTION = ("MountainCarContinuous-v0", "CartPole-v1", "Acrobot-v1", "InvertedPendulum-v5", "InvertedDoublePendulum-v5")
 
 
 def visited(env, task, steps=60):

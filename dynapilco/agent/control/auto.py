@@ -10,6 +10,8 @@ from dynapilco.tasks.flat import REWARD
 
 NOTICEABLE = 1e-3
 """A reward changes with the state where a spread of the state changes it by this share of its own size."""
+NOTICEABLE_BESIDE_LIFE = 0.1
+"""The same where episodes end early: there a reward that hardly varies pays for going on, which has no gradient."""
 ENOUGH = 0.05
 """Share of visited transitions at which the reward must change with the state for gradients to lead a search."""
 
@@ -27,10 +29,11 @@ def informative_share(task: Task, data: Transitions) -> float:
     """
     rewards = data.rewards
     size = float(rewards.abs().mean() + rewards.std(correction=0))
+    least = size * (NOTICEABLE_BESIDE_LIFE if task.ends else NOTICEABLE)
     if size == 0:
         return 0.0
     if REWARD in task.learned:
-        return float(((rewards - rewards.median()).abs() > NOTICEABLE * size).float().mean())
+        return float(((rewards - rewards.median()).abs() > least).float().mean())
     before, after = data.states.clone().requires_grad_(True), data.next_states.clone().requires_grad_(True)
     reward = task.reward(before, data.actions, after, torch)
     if not reward.requires_grad:
@@ -38,13 +41,13 @@ def informative_share(task: Task, data: Transitions) -> float:
     gradients = torch.autograd.grad(reward.sum(), (before, after), allow_unused=True)
     spread = data.states.std(0, correction=0)
     change = sum((g.nan_to_num().abs() @ spread for g in gradients if g is not None), torch.zeros(len(rewards)))
-    return float((change > NOTICEABLE * size).float().mean())
+    return float((change > least).float().mean())
 
 
 def choose(task: Task, data: Transitions) -> tuple[str, str]:
     """A controller's name, and why, as a sentence."""
     share = informative_share(task, data)
-    told = f"the reward changes with the state on {share:.0%} of {len(data)} visited transitions"
+    told = f"the reward changes noticeably with the state on {share:.0%} of {len(data)} visited transitions"
     if share >= ENOUGH:
         return "pathwise", f"controller: pathwise gradients, as {told}"
     return "evolution", f"controller: evolution strategies in the model, as {told}, too few for gradients to lead"
