@@ -42,7 +42,7 @@ class ExplorationConfig:
     trials: int = 1
     """How many trials explore before the first policy trial, at least."""
     least_steps: int = 50
-    """Environment steps before the first policy trial, at least: where episodes end early, more trials explore."""
+    """Environment steps before the first policy trial, at least, where episodes may end early: more trials explore."""
 
     def __post_init__(self) -> None:
         if self.kind not in EXPLORATIONS:

@@ -111,7 +111,8 @@ class Loop:
     def _explores(self) -> bool:
         """Whether the next trial comes before the first model."""
         state, config = self.state, self.config.exploration
-        return not state.model and (state.trials < config.trials or state.env_steps < config.least_steps)
+        few = self.task.ends and state.env_steps < config.least_steps
+        return not state.model and (state.trials < config.trials or few)
 
     @property
     def settled_state(self) -> LoopState:

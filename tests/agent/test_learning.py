@@ -15,7 +15,7 @@ from dynapilco.tracking.sink import TIME_COLUMNS, Sink
 
 STEPS = 60
 
-PREDICTED = "dynapilco.agent.control.pathwise.predicted_returns"
+PREDICTED = "dynapilco.agent.control.searched.predicted_returns"
 
 
 def rows(agent):
@@ -116,7 +116,7 @@ def test_the_delivered_policy_has_the_best_real_and_predicted_return(make, monke
     state = agent.loop.state
     for predicted, best in (([9.0, 0, 0], 0), ([0, 99.0, 0], 1), ([0, 0, float("nan")], None)):
         monkeypatch.setattr(
-            "dynapilco.agent.control.pathwise.predicted_returns", lambda *_, p=predicted: torch.tensor(p)
+            "dynapilco.agent.control.searched.predicted_returns", lambda *_, p=predicted: torch.tensor(p)
         )
         real = torch.tensor([state.history[t].ret for t in state.policy_trials])
         score = [r + p if p == p else -np.inf for r, p in zip(real.tolist(), predicted, strict=True)]
@@ -129,7 +129,7 @@ def test_the_best_policy_is_delivered_after_each_trial(make, monkeypatch):
     """Every prediction says that the newest policy is far better, or far worse."""
     for sign, rows_delivered in ((100.0, [0, 1, 2]), (-100.0, [0, 0, 0])):
         monkeypatch.setattr(
-            "dynapilco.agent.control.pathwise.predicted_returns",
+            "dynapilco.agent.control.searched.predicted_returns",
             lambda _, params, *__, k=sign: k * torch.arange(1.0 * len(params)),
         )
         agent, found = make().learn(STEPS), []
@@ -302,7 +302,7 @@ def test_sinks_hear_the_run(make, tmp_path):
     fan = listener.trials[1].fan
     assert fan.predicted.shape[1:] == fan.observed.shape == (61, 4)
     assert fan.actions.shape == (60, 1)
-    assert listener.messages == []
+    assert [text for text in listener.messages if not text.startswith("controller: pathwise")] == []
     assert rows(DynaPILCO.load(tmp_path / "checkpoint", device="cpu")) == rows(agent)
 
 

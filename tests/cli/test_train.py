@@ -207,7 +207,8 @@ def test_every_field_survives_the_file(tmp_path):
         "inference_kwargs": {"members": 2, "learning_rate": 1 / 3}, "env_id": "dynapilco/PendulumSwingUp-v0",
         "exploration": {"trials": 2}, "dynamics": {"hidden": [5], "noise_floor": 0.1},
         "rollout": {"draws": 3}, "search": {"steps": 200, "clip_norm": 1e-3}, "controller": "icem",
-        "planning": {"horizon": 9}, "evolution": {"population": 8}, "on_env_error": "continue",
+        "planning": {"horizon": 9}, "evolution": {"population": 8},
+        "controller_kwargs": {}, "imagination": {"num_envs": 3}, "on_env_error": "continue",
         "on_disagreement": "stop", "history": 2,
     }  # fmt: skip
     assert set(changed) == set(AgentConfig.__dataclass_fields__)

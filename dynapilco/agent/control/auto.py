@@ -12,7 +12,7 @@ NOTICEABLE = 1e-3
 """A reward changes with the state where a spread of the state changes it by this share of its own size."""
 NOTICEABLE_BESIDE_LIFE = 0.1
 """The same where episodes end early: there a reward that hardly varies pays for going on, which has no gradient."""
-ENOUGH = 0.05
+ENOUGH, ENOUGH_BESIDE_LIFE = 0.05, 0.5
 """Share of visited transitions at which the reward must change with the state for gradients to lead a search."""
 
 
@@ -48,6 +48,6 @@ def choose(task: Task, data: Transitions) -> tuple[str, str]:
     """A controller's name, and why, as a sentence."""
     share = informative_share(task, data)
     told = f"the reward changes noticeably with the state on {share:.0%} of {len(data)} visited transitions"
-    if share >= ENOUGH:
+    if share >= (ENOUGH_BESIDE_LIFE if task.ends else ENOUGH):
         return "pathwise", f"controller: pathwise gradients, as {told}"
     return "evolution", f"controller: evolution strategies in the model, as {told}, too few for gradients to lead"
