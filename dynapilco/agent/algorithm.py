@@ -356,9 +356,8 @@ class DynaPILCO(BaseAlgorithm):
         if self.ep_info_buffer:
             self.logger.record("rollout/ep_rew_mean", safe_mean([e["r"] for e in self.ep_info_buffer]))
             self.logger.record("rollout/ep_len_mean", safe_mean([e["l"] for e in self.ep_info_buffer]))
-        for name, value in row.cells().items():
-            if value is not None and not isinstance(value, str):
-                self.logger.record(f"trial/{name}", float(value))
+        for name, value in row.numbers().items():
+            self.logger.record(f"trial/{name}", value)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
 

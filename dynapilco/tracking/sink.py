@@ -43,6 +43,10 @@ class TrialRow:
         """Column name -> value, in the order of the file (the field ``ret`` is the column ``return``)."""
         return {_column(f.name): getattr(self, f.name) for f in fields(self)}
 
+    def numbers(self) -> dict[str, float]:
+        """Column name -> value, of those that are numbers and have one: what a chart can show."""
+        return {n: float(v) for n, v in self.cells().items() if v is not None and not isinstance(v, str)}
+
     @classmethod
     def columns(cls) -> list[str]:
         """Header of ``progress.csv``."""

@@ -88,8 +88,7 @@ def _values(trial: Trial, run_dir: Path) -> dict[str, Any]:
     import torch
     from stable_baselines3.common.logger import Image
 
-    cells = trial.row.cells().items()
-    values: dict[str, Any] = {f"trial/{name}": float(value) for name, value in cells if value is not None}
+    values: dict[str, Any] = {f"trial/{name}": value for name, value in trial.row.numbers().items()}
     if trial.pit is not None:  # SB3 takes a tensor for a histogram
         values["trial/pit"] = torch.as_tensor(trial.pit.values[np.isfinite(trial.pit.values)])
     if trial.spread is not None:

@@ -28,6 +28,8 @@ def make_row(trial, **changes):
         "seconds_model": None if explored else 1.5,
         "seconds_policy": None if explored else 2.5,
         "seconds_env": 0.25,
+        "ended_by": "time limit",
+        "disagreements": 0,
     }
     return TrialRow(**{**values, **changes})
 
@@ -165,3 +167,8 @@ def no_key(monkeypatch, tmp_path):
     for name in ("HOME", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+def cell_value(name, cell):
+    """A cell of progress.csv as a sink should have heard it."""
+    return None if cell == "" else cell if name == "ended_by" else json.loads(cell)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dynapilco.tracking.fans import LEVELS, beliefs_file, beliefs_files, fan_values, pit_values, write_beliefs
-from dynapilco.tracking.files import FileSink
+from dynapilco.tracking.files import FigureSink
 from dynapilco.tracking.sink import Pit, Trial
 
 
@@ -55,7 +55,7 @@ def test_pit_values_are_counted_by_output():
 
 
 def test_nothing_is_written_of_exploration_and_the_rest_is_found_in_order(tmp_path, make):
-    sink = FileSink(tmp_path)
+    sink = FigureSink(tmp_path)
     sink.trial(make.trial(0))
     assert beliefs_files(tmp_path) == {}
     for trial in (10, 2):
@@ -65,12 +65,12 @@ def test_nothing_is_written_of_exploration_and_the_rest_is_found_in_order(tmp_pa
 
 
 def test_a_trial_that_is_done_again_overwrites_its_file_and_others_stay(tmp_path, make):
-    first = FileSink(tmp_path)
+    first = FigureSink(tmp_path)
     for trial in range(3):
         first.trial(make.trial(trial))
     kept = beliefs_file(tmp_path, 1).read_bytes()
     beliefs_file(tmp_path, 2).write_text("old")
-    again = FileSink(tmp_path, history=[make.row(0), make.row(1)])
+    again = FigureSink(tmp_path, history=[make.row(0), make.row(1)])
     again.trial(make.trial(2))
     assert beliefs_file(tmp_path, 1).read_bytes() == kept
     assert read(beliefs_file(tmp_path, 2))["trial"] == 2

@@ -13,6 +13,7 @@ from dynapilco.tracking.guard import Guarded
 from dynapilco.tracking.recorded import Recorded
 from dynapilco.tracking.wandb_options import WandbOptions
 from dynapilco.tracking.wandb_sink import WandbSink
+from tests.tracking.conftest import cell_value
 
 pytestmark = pytest.mark.usefixtures("no_key")
 
@@ -70,7 +71,7 @@ def _check_scalars(run, run_dir):
     assert len(logged) == len(rows) == 3
     for entry, row in zip(logged, rows, strict=True):
         for name, cell in row.items():
-            assert entry.get(f"trial/{name}") == (json.loads(cell) if cell else None)
+            assert entry.get(f"trial/{name}") == cell_value(name, cell)
         assert (entry["env_step"], entry["trial"]) == (int(row["env_steps"]), int(row["trial"]))
 
 

@@ -6,7 +6,8 @@ import torch
 
 from dynapilco.dynamics import Transitions
 from dynapilco.tasks import Task
-from dynapilco.tasks.flat import REWARD
+from dynapilco.tasks.flat import ENDED, REWARD
+from dynapilco.tasks.task import learned_column
 
 NOTICEABLE = 1e-3
 """A reward changes with the state where a spread of the state changes it by this share of its own size."""
@@ -29,7 +30,7 @@ def informative_share(task: Task, data: Transitions) -> float:
     """
     rewards = data.rewards
     size = float(rewards.abs().mean() + rewards.std(correction=0))
-    least = size * (NOTICEABLE_BESIDE_LIFE if task.ends else NOTICEABLE)
+    least = size * (NOTICEABLE_BESIDE_LIFE if pays_for_life(task, data) else NOTICEABLE)
     if size == 0:
         return 0.0
     if REWARD in task.learned:
@@ -44,10 +45,18 @@ def informative_share(task: Task, data: Transitions) -> float:
     return float((change > least).float().mean())
 
 
+def pays_for_life(task: Task, data: Transitions) -> bool:
+    """Whether episodes end early, as far as is known."""
+    if ENDED not in task.learned:
+        return task.ends
+    column = learned_column(task.learned, ENDED, task.geometry.states)
+    return bool((data.next_states[:, column] > 0.5).any())
+
+
 def choose(task: Task, data: Transitions) -> tuple[str, str]:
     """A controller's name, and why, as a sentence."""
     share = informative_share(task, data)
     told = f"the reward changes noticeably with the state on {share:.0%} of {len(data)} visited transitions"
-    if share >= (ENOUGH_BESIDE_LIFE if task.ends else ENOUGH):
+    if share >= (ENOUGH_BESIDE_LIFE if pays_for_life(task, data) else ENOUGH):
         return "pathwise", f"controller: pathwise gradients, as {told}"
     return "evolution", f"controller: evolution strategies in the model, as {told}, too few for gradients to lead"
