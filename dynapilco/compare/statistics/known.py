@@ -6,6 +6,8 @@ import csv
 import functools
 from importlib import resources
 
+from dynapilco.compare.statistics.wording import NOT_SIMULATED
+
 FLOOR = 0.93
 """Below this, the kind of scores is named."""
 
@@ -35,7 +37,7 @@ def coverage_note(statistic: str, kind: str, seeds: int, tasks: int) -> str:
         and int(row["seeds"]) <= seeds
     ]
     if not rows:
-        return "not simulated"
+        return NOT_SIMULATED
     largest = max(int(row["seeds"]) for row in rows)
     ends = {
         row["family"]: (float(row["lowest"]), float(row["highest"])) for row in rows if int(row["seeds"]) == largest

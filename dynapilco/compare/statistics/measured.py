@@ -87,11 +87,20 @@ def _rows(head, trial, values: Table, rng: Rng, kind, resamples, statistics=("iq
     for statistic in statistics if len(known) else ():
         stream = rng("measured", head["task"], head["method"], head["quantity"], str(trial), statistic)
         estimate, low, high = map(float, aggregate_interval([known], statistic, stream, kind, resamples))
+        low, high = possible(head["quantity"], low, high)
         row = {**head, "trial": trial, "statistic": statistic, "estimate": estimate, "low": low, "high": high}
         row |= {"seeds": len(known), "without": len(values) - len(known)}
         row["interval"] = interval_name(statistic, kind) if len(known) > 1 else "none"
         rows.append(row | {"simulated_coverage": coverage_note(statistic, kind, len(known), 1)})
     return rows
+
+
+def possible(quantity: str, low: float, high: float) -> tuple[float, float]:
+    """Bounds cut at what a quantity can be at all: shares lie in [0, 1], costs and widths are not negative."""
+    if quantity == "model_nll":
+        return low, high
+    most = 1.0 if quantity.startswith("coverage_") else np.inf
+    return float(np.clip(low, 0.0, most)), float(np.clip(high, 0.0, most))
 
 
 def _table(rows: list[dict]) -> Table:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+NOT_SIMULATED = "not simulated"
 NAMES = {
     "normalised": "normalised score",
     "score": "score",
@@ -44,3 +45,11 @@ def listed(names: Sequence[str]) -> str:
     """``a, b and c``."""
     names = list(names)
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def simulated(notes: Sequence[str]) -> str:
+    """How often intervals like these hold the truth, as the end of a sentence; notes as ``coverage_note`` writes."""
+    known = sorted(set(notes) - {NOT_SIMULATED})
+    if not known:
+        return "; how often such intervals hold the truth at so few seeds was not simulated"
+    return f"; in simulation such intervals hold the truth in {' or '.join(known)} of cases"

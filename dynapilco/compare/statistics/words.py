@@ -7,7 +7,7 @@ import numpy as np
 from dynapilco.compare.statistics import words_by_trial
 from dynapilco.compare.statistics.frame import Table
 from dynapilco.compare.statistics.tables_of_runs import Runs
-from dynapilco.compare.statistics.wording import NAMES, bounds, listed, number, p_value
+from dynapilco.compare.statistics.wording import NAMES, bounds, listed, number, p_value, simulated
 
 TOLD_PAIRS = 10
 SPELT_OUT = 5
@@ -95,7 +95,7 @@ def _figures(group: str, runs: Runs, aggregates: Table) -> str:
     ]
     text = f"IQM of the {NAMES[metric]}: {', '.join(words)}"
     notes = sorted(set(rows.loc[rows["low"] < rows["high"], "simulated_coverage"]))
-    return f"{text}; in simulation such intervals hold the truth in {' or '.join(notes)} of cases" if notes else text
+    return text + (simulated(notes) if notes else "")
 
 
 def _shown(row: dict) -> str:

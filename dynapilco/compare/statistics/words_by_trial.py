@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.wording import NAMES, bounds, number, p_value
+from dynapilco.compare.statistics.wording import NAMES, bounds, number, p_value, simulated
 
 
 def last_trial(success: Table) -> list[str]:
@@ -19,10 +19,9 @@ def last_trial(success: Table) -> list[str]:
             f"({number(100 * row['low'])} to {number(100 * row['high'])} %)"
             for row in last.to_dict("records")
         ]
-        covered = " or ".join(sorted(set(last["simulated_coverage"])))
         said.append(
-            f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}; in simulation "
-            f"such intervals hold the truth in {covered} of cases, depending on the rate."
+            f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}"
+            f"{simulated(last['simulated_coverage'].tolist())}, depending on the rate."
         )
     return said
 

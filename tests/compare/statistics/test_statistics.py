@@ -169,3 +169,14 @@ def test_score_arrays_are_aggregated_alike(tables):
     full = full.set_index(["method", "statistic"])
     for key in table.index:
         assert table.loc[key, "estimate"] == pytest.approx(full.loc[key, "estimate"], abs=1e-14)
+
+
+def test_bounds_are_possible_values_and_unknown_coverage_is_said():
+    from dynapilco.compare.statistics.measured import possible
+    from dynapilco.compare.statistics.wording import simulated
+
+    assert possible("coverage_95_one_step", -0.2, 1.3) == (0.0, 1.0)
+    assert possible("wall_seconds", -5.0, 15.0) == (0.0, 15.0)
+    assert possible("model_nll", -5.0, 15.0) == (-5.0, 15.0)
+    assert "was not simulated" in simulated(["not simulated"])
+    assert simulated(["95 %", "not simulated"]).endswith("in 95 % of cases")
