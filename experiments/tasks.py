@@ -32,7 +32,7 @@ class Goal:
     env_id: str
     steps: int
     allowed: int
-    """Steps within which ``least`` is aimed at; ``steps`` may be fewer."""
+    """Steps within which ``least`` is aimed at; ``steps`` may be fewer: trials are whole, so a run may go past it."""
     least: float | None = None
 
 
@@ -40,7 +40,7 @@ GOALS = (
     Goal("Pendulum-v1", 2_000, 2_000, -200.0),
     Goal("MountainCarContinuous-v0", 1_500, 3_000, 90.0),
     Goal("InvertedPendulum-v5", 1_500, 3_000, 1_000.0),
-    Goal("CartPole-v1", 1_500, 1_500, 500.0),
+    Goal("CartPole-v1", 1_000, 1_500, 500.0),
     Goal("Acrobot-v1", 1_000, 1_000),
     Goal("InvertedDoublePendulum-v5", 1_500, 1_500),
     Goal("Reacher-v5", 500, 5_000),
