@@ -37,7 +37,7 @@ class Goal:
 
 
 GOALS = (
-    Goal("Pendulum-v1", 2_000, 2_000, -200.0),
+    Goal("Pendulum-v1", 1_000, 2_000, -200.0),
     Goal("MountainCarContinuous-v0", 1_500, 3_000, 90.0),
     Goal("InvertedPendulum-v5", 1_500, 3_000, 1_000.0),
     Goal("CartPole-v1", 1_000, 1_500, 500.0),
