@@ -12,6 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.tasks import Task, make_env
 
+ONLY_LOOKING = ("Monitor", "RecordEpisodeStatistics", "RecordVideo", "HumanRendering", "RenderCollection")
+"""Wrappers that leave a task what it is."""
 UNREGISTERED = "unregistered:"
 """Prefix of the name of an environment that cannot be made by id."""
 
@@ -36,9 +38,18 @@ def open_env(env: GymEnv | str | None, env_kwargs: dict[str, Any], render: bool)
     if inner.spec is None:
         return env, UNREGISTERED + type(inner.unwrapped).__name__, {}
     kwargs = {name: value for name, value in inner.spec.kwargs.items() if name != "render_mode"}
-    if not _is_plain(kwargs):
+    if not _is_plain(kwargs) or _is_changed(inner):
         return env, UNREGISTERED + inner.spec.id, {}
     return env, inner.spec.id, kwargs
+
+
+def _is_changed(env: gymnasium.Env) -> bool:
+    """Whether an environment differs from what its id makes: wrappers of the user's, another time limit."""
+    spec = env.spec
+    assert spec is not None
+    registered = gymnasium.registry.get(spec.id)
+    changing = [wrapper.name for wrapper in spec.additional_wrappers if wrapper.name not in ONLY_LOOKING]
+    return bool(changing) or (registered is not None and spec.max_episode_steps != registered.max_episode_steps)
 
 
 def single_env(env: Any) -> gymnasium.Env:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dynapilco.agent.config import AUTO, AgentConfig
 from dynapilco.agent.context import Context, env_seed
-from dynapilco.agent.control import Prediction, Ready, choose, make_control
+from dynapilco.agent.control import Prediction, Ready, choose, make_control, pays_for_life
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.state import LoopState
@@ -111,8 +111,11 @@ class Loop:
     def _explores(self) -> bool:
         """Whether the next trial comes before the first model."""
         state, config = self.state, self.config.exploration
-        few = self.task.ends and state.env_steps < config.least_steps
-        return not state.model and (state.trials < config.trials or few)
+        if state.model:
+            return False
+        sound = sum(row.ended_by != "error" for row in state.history)  # a broken episode is too little to choose by
+        few = state.env_steps < config.least_steps and len(state.data) > 0 and pays_for_life(self.task, state.data)
+        return sound < config.trials or few
 
     @property
     def settled_state(self) -> LoopState:

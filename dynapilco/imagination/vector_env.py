@@ -80,7 +80,7 @@ class LearnedVectorEnv(VectorEnv):
         self.device = draw.stepping.transition.device
         self.generator = torch_generator(seed, "imagination", device=self.device)
         self.cloud = Cloud(draw, self.num_envs, follow, self.generator)
-        self.size = task.size
+        self.size = int(np.prod(observation_space.shape))
         self._bounded = bool(np.isfinite(observation_space.low).any() or np.isfinite(observation_space.high).any())
         self.states = self._begin(self.num_envs)
         self.steps = np.zeros(self.num_envs, np.int64)

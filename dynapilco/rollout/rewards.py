@@ -33,4 +33,6 @@ def step_rewards(task: Task, trajectories: Trajectories, smooth: bool = False, d
     else:
         goes_on = (~task.ended(before, actions, after, torch)).to(rewards.dtype)
     alive = goes_on[:-1].cumprod(0)
-    return rewards * torch.cat([torch.ones_like(rewards[:1]), alive])
+    weight = torch.cat([torch.ones_like(rewards[:1]), alive])
+    # what a particle does after its end must not matter, also where its numbers overflow: 0 * inf is not 0
+    return torch.where(weight > 0, rewards, torch.zeros_like(rewards)) * weight

@@ -80,12 +80,17 @@ class EvolutionSearch:
         if warm is not None:  # as they were: a search never has to accept less than it began with
             finalists, origin = [*finalists, *warm], [*origin, *["unchanged"] * len(warm)]
         rows = torch.stack(finalists)
-        returns = self._evaluate(rows)
+        returns = self._evaluate(rows, self._worth)
         winner = int(returns.argmax()) if bool(torch.isfinite(returns).any()) else len(returns) - 1
         params = rows[winner].clone()
         self.imagination = replace(self.imagination, discount=1.0)
         predicted = float(self._evaluate(params.unsqueeze(0)))  # once more: the winner's own samples flatter it
         return SearchReport(params, predicted, origin[winner], returns.tolist(), self.bad_rollouts, 0, 0)
+
+    def _worth(self, rewards: Tensor) -> Tensor:
+        """What a step is worth by the objective, (R,), from rewards (T, R, S, P)."""
+        config = self.config
+        return risk_value(rewards.mean(0), config.objective, config.risk_share, config.risk_weight)
 
     def _unit(self) -> Tensor:
         """How far apart fresh policies lie, parameter by parameter, (n,)."""
@@ -124,7 +129,7 @@ class EvolutionSearch:
             if self.callback is not None:
                 self.callback(generation + 1, config.generations, {"predicted_return": float(values[0])})
             if self._lengthen(float(alive[leader])):
-                top, top_centre, since = -torch.inf, -torch.inf, 0
+                top, top_centre, since, best = -torch.inf, -torch.inf, 0, None
             if since >= config.patience:
                 break
         return centre, best
@@ -153,9 +158,9 @@ class EvolutionSearch:
         alive = ~im.task.ended(states[:-1], actions, states[1:], torch).any(0)
         return only_finite(values + TIE_BREAK * torch.nan_to_num(soft)), alive.to(values.dtype).mean((1, 2))
 
-    def _evaluate(self, rows: Tensor) -> Tensor:
-        """Predicted returns of policies (R, n) over whole rollouts, (R,)."""
-        returns = predicted_returns(self.policy, rows, self.imagination, self.generator, EVALUATIONS)
+    def _evaluate(self, rows: Tensor, worth: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What policies (R, n) are worth over whole rollouts, (R,): their mean returns, or by ``worth``."""
+        returns = predicted_returns(self.policy, rows, self.imagination, self.generator, EVALUATIONS, worth)
         self.bad_rollouts += int((~torch.isfinite(returns)).sum())
         return only_finite(returns)
 

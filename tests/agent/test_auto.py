@@ -79,6 +79,24 @@ def test_learned_rewards_are_judged_by_the_data(pay, expected):
     assert choose(task, visited(env, task))[0] == expected
 
 
+def test_a_cost_of_actions_is_not_a_way_to_go():
+    class Costly(Paid):
+        def step(self, action):
+            after, _, *rest = super().step(action)
+            return after, -0.1 * float(action[0]) ** 2, *rest
+
+    env = gymnasium.wrappers.TimeLimit(Costly(None), 30)
+    env.unwrapped.pay = lambda x: 0.0
+    task = task_of(env)
+    assert choose(task, visited(env, task))[0] == "evolution"
+
+
+def test_exploration_goes_on_only_where_episodes_end_early():
+    agent = DynaPILCO("MlpPolicy", gymnasium.wrappers.TimeLimit(Paid(lambda x: -abs(x - 1)), 20), seed=0,
+                      search={"steps": 2, "screening_steps": 1, "fresh_starts": 1}).learn(40)  # fmt: skip
+    assert [row.explored for row in agent.history] == [True, False]
+
+
 SMALL = {"generations": 2, "population": 4, "fresh_starts": 4, "draws": 2, "particles": 1, "first_horizon": 10}
 
 

@@ -87,10 +87,12 @@ def test_stable_baselines_evaluation_hands_the_state_over():
     assert abs(mixed[1] - a.predict(two[0])[0]) > 1e-6  # it remembers another observation
 
 
-@pytest.mark.parametrize("controller", ["pathwise", "cem"])
+@pytest.mark.parametrize("controller", ["pathwise", "cem", "sac", "ppo"])
 def test_every_controller_takes_stacks(controller):
     planning = {"horizon": 4, "population": 8, "iterations": 1}
-    a = agent(3, controller=controller, planning=planning).learn(80)
+    imagination = {"num_envs": 4, "least_updates": 2, "prefill": 2, "rounds": 1, "updates_per_step": 0.1}
+    options = {"ppo": {"n_steps": 8, "batch_size": 16, "n_epochs": 1}}.get(controller, {})
+    a = agent(3, controller=controller, planning=planning, imagination=imagination, controller_kwargs=options).learn(80)
     assert len(a.history) == 2
     assert np.isfinite([row.ret for row in a.history]).all()
     imagined = a.imagine(2)

@@ -50,6 +50,13 @@ def test_it_acts_through_predict():
     assert several.shape == (3, 1)
 
 
+def test_before_a_model_a_planner_acts_at_random():
+    act = planning().loop.delivered_controller("evaluation")
+    taken = [float(act(np.zeros(4, np.float32), step)[0]) for step in range(5)]
+    assert len(set(taken)) == 5
+    assert all(-10 <= action <= 10 for action in taken)
+
+
 def test_discrete_actions():
     agent = build("CartPole-v1", controller="icem", planning=SMALL, seed=0)
     agent.learn(30)

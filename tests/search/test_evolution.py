@@ -112,14 +112,31 @@ def test_risk_values():
     assert set(OBJECTIVES) == {"mean", "cvar", "mean_minus_std", "optimistic"}
 
 
-def test_a_cautious_search_prefers_the_sure_thing():
+def test_finalists_are_ranked_by_the_objective():
+    rows = controller("linear").init(6, gen(8))
+    worths = {}
+    for objective in ("mean", "cvar", "mean_minus_std"):
+        run = search(replace(SMALL, objective=objective), imagination=falling())
+        worths[objective] = run._evaluate(rows, run._worth)
+    plain = search(SMALL, imagination=falling())._evaluate(rows)
+    torch.testing.assert_close(worths["mean"], plain)
+    assert (worths["cvar"] <= worths["mean"]).all() and (worths["cvar"] < worths["mean"] - 1).any()
+    assert (worths["mean_minus_std"] <= worths["mean"]).all()
+
+
+def test_what_a_particle_does_after_its_end_does_not_matter():
     im = falling()
-    config = replace(SMALL, objective="cvar", generations=40, spread=1.0, first_horizon=80)
-    report = search(config, imagination=im).run(None)
-    draw = im.sample_draw(gen())
     policy = controller("linear")
-    rollout = im.simulator(draw, policy)(report.params[None], im.noise(draw, 1, gen(5)), im.horizon)
-    assert float(step_rewards(im.task, rollout).sum(0).min()) > 60
+    rollout = im.simulator(im.sample_draw(gen()), policy)(
+        policy.init(3, gen(1)), im.noise(im.sample_draw(gen()), 3, gen(5)), im.horizon
+    )
+    wild = replace(
+        im.task, reward=lambda x, u, y, xp: xp.where(abs(y[..., 0]) > 2, 1e38 * y[..., 0] ** 99, 1 + 0 * y[..., 0])
+    )
+    assert not torch.isfinite(wild.reward(rollout.states[:-1], rollout.actions, rollout.states[1:], torch)).all()
+    earned = step_rewards(wild, rollout)
+    assert torch.isfinite(earned).all()
+    torch.testing.assert_close(earned, step_rewards(im.task, rollout))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from dynapilco.dynamics import Transitions
 from dynapilco.tasks import Task
@@ -20,7 +21,8 @@ ENOUGH, ENOUGH_BESIDE_LIFE = 0.05, 0.5
 def informative_share(task: Task, data: Transitions) -> float:
     """Share of transitions at which the reward changes with the state.
 
-    A known reward is differentiated; of one that is learned, the data are looked at: how many differ from the median.
+    A known reward is differentiated; of one that is learned, the data are looked at: how many payments differ from the
+    median, beside what the actions explain (a quadratic cost of actions says nothing of where to go).
 
     Parameters
     ----------
@@ -34,7 +36,8 @@ def informative_share(task: Task, data: Transitions) -> float:
     if size == 0:
         return 0.0
     if REWARD in task.learned:
-        return float(((rewards - rewards.median()).abs() > least).float().mean())
+        rest = _beside_actions(rewards, data.actions)
+        return float(((rest - rest.median()).abs() > least).float().mean())
     before, after = data.states.clone().requires_grad_(True), data.next_states.clone().requires_grad_(True)
     reward = task.reward(before, data.actions, after, torch)
     if not reward.requires_grad:
@@ -43,6 +46,15 @@ def informative_share(task: Task, data: Transitions) -> float:
     spread = data.states.std(0, correction=0)
     change = sum((g.nan_to_num().abs() @ spread for g in gradients if g is not None), torch.zeros(len(rewards)))
     return float((change > least).float().mean())
+
+
+def _beside_actions(rewards: Tensor, actions: Tensor) -> Tensor:
+    """Rewards (N,) less their least-squares fit by actions (N, M) and squared actions."""
+    terms = torch.cat([torch.ones_like(actions[:, :1]), actions, actions.square()], 1).double()
+    if len(rewards) <= terms.shape[1]:
+        return rewards
+    fit = torch.linalg.lstsq(terms, rewards.double().unsqueeze(1), driver="gelsd").solution
+    return (rewards.double() - (terms @ fit).squeeze(1)).to(rewards.dtype)
 
 
 def pays_for_life(task: Task, data: Transitions) -> bool:

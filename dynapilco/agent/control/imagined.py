@@ -57,6 +57,7 @@ class ImaginedControl(Control):
         check_actions(name, context.task.codec.space)
         self.name, self.task, self.size = name, learning_task(context.task), observed_size(context.task)
         self.config, self.trained = context.config.imagination, context.state.control
+        self.lost = 0
         self._acting_agent()  # options are found wrong now, not after the first trial
 
     def prepare(self) -> Ready:
@@ -73,9 +74,10 @@ class ImaginedControl(Control):
                 "to its last good state; a smaller learning rate may help"
             )
         acts = self._behaviour(agent, "trial", self.config.explore)
+        self.lost = 0
         prediction, predicted = self.predict_trial(acts)
         controller = _single(acts)
-        return Ready(controller, None, prediction, predicted, lambda: bad + env.bad)
+        return Ready(controller, None, prediction, predicted, lambda: bad + env.bad + self.lost)
 
     def keep(self, ready: Ready, row: TrialRow) -> None:
         """The agent goes on from here in the next trial."""
@@ -106,7 +108,12 @@ class ImaginedControl(Control):
         for _ in range(task.horizon):
             vectors = torch.as_tensor(acts(seen[-1].cpu().numpy()), device=x.device)
             after = cloud.step(x, vectors).clamp(*bounds)
-            total += alive * task.reward(x, vectors, after, torch)
+            reward = task.reward(x, vectors, after, torch)
+            lost = ~(torch.isfinite(after).all(-1) & torch.isfinite(reward)) & (alive > 0)
+            self.lost += int(lost.sum())
+            after = torch.where(torch.isfinite(after), after, x)
+            total += torch.where((alive > 0) & ~lost, reward, 0.0)
+            alive = alive * ~lost  # as an imagined episode that is cut there
             if task.ends:
                 alive = alive * ~task.ended(x, vectors, after, torch)
             x = after

@@ -78,20 +78,24 @@ class PlannedControl(Control):
         if self.context.state.model:
             return self._planning(purpose)
         vectors = self.vectors()
-        return lambda observation, _: vectors(torch.as_tensor(observation[None]))[0].numpy()
+        return lambda observation, _: vectors(torch.as_tensor(observation[None]))[0].cpu().numpy()
 
     def vectors(self) -> Callable[[Tensor], Tensor]:
         """A plan for each state."""
         if self.context.state.model:
             return self._planning("predict").each
-        return self._random
+        return self._random()
 
-    def _random(self, states: Tensor) -> Tensor:
-        task = self.context.task
-        generator = self.context.generator("untrained")
-        unit = torch.rand(len(states), len(task.low), generator=generator, device=generator.device)
+    def _random(self) -> Callable[[Tensor], Tensor]:
+        """Uniform actions, new ones at every call."""
+        task, generator = self.context.task, self.context.generator("untrained")
         low, high = (torch.as_tensor(bound, device=generator.device) for bound in (task.low, task.high))
-        return low + (high - low) * unit
+
+        def act(states: Tensor) -> Tensor:
+            unit = torch.rand(len(states), len(low), generator=generator, device=generator.device)
+            return low + (high - low) * unit
+
+        return act
 
     def _planning(self, purpose: str) -> PlanningController:
         context = self.context
