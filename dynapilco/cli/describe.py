@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 
+from dynapilco.agent.config import EVOLUTION
 from dynapilco.agent.control import choose
 from dynapilco.agent.episode import run_episode
 from dynapilco.core.seeding import numpy_generator
@@ -28,11 +29,13 @@ def described(env_id: str) -> list[tuple[str, str]]:
     env = make_env(env_id)
     try:
         task = task_of(env)
-        controller = _controller(env, task)
+        name, controller = _controller(env, task)
     finally:
         env.close()
     rollout = RolloutConfig()
     steps, start = rollout.steps(task.horizon), rollout.kind_of_start(task.horizon)
+    if name == EVOLUTION:  # always whole trials from where real ones begin
+        steps, start = task.horizon, "reset"
     seconds = "" if task.dt is None else f", {task.horizon * task.dt:g} s at dt = {task.dt:g} s"
     return [
         ("observation", _columns(task)),
@@ -49,8 +52,8 @@ def described(env_id: str) -> list[tuple[str, str]]:
     ]
 
 
-def _controller(env: gymnasium.Env, task: Task) -> str:
-    """What ``--controller auto`` would take after a few episodes of random actions."""
+def _controller(env: gymnasium.Env, task: Task) -> tuple[str, str]:
+    """Name and reason of what ``--controller auto`` would take after a few episodes of random actions."""
     flat, generator = task.flat(env), numpy_generator(0, "describe")
     data = Transitions.empty(task.geometry.states, task.geometry.actions)
     while len(data) < RANDOM_STEPS:
@@ -58,7 +61,8 @@ def _controller(env: gymnasium.Env, task: Task) -> str:
         seed = int(generator.integers(2**31))
         episode = run_episode(flat, lambda _, step, a=actions: a[step], seed, min(task.horizon, RANDOM_STEPS))
         data = data.append(episode.transitions(0))
-    return choose(task, data)[1].removeprefix("controller: ")
+    name, why = choose(task, data)
+    return name, why.removeprefix("controller: ")
 
 
 def _columns(task: Task) -> str:

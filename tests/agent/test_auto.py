@@ -137,4 +137,5 @@ def test_auto_on_a_smooth_task_is_the_pathwise_run():
 def test_the_listing_says_what_would_be_taken():
     rows = dict(described("CartPole-v1"))
     assert "evolution strategies" in rows["controller"]
+    assert rows["imagined rollouts"] == "500 steps, starting by reset"
     assert "pathwise gradients" in dict(described("Pendulum-v1"))["controller"]
