@@ -28,6 +28,9 @@ class DynamicsConfig:
     """The same for the last layer: how far the function roams before data, in target standard deviations."""
     noise_floor: float = 0.005
     """Smallest learned noise, in target standard deviations."""
+    reach: float = 3.0
+    """Imagined states stay in the box of visited states made this many times as wide, in columns that the environment
+    neither bounds nor names as angles, positions or velocities; inf: they go anywhere."""
 
     def __post_init__(self) -> None:
         for name, valid in (
@@ -36,5 +39,7 @@ class DynamicsConfig:
         ):
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
+        if not self.reach >= 1:
+            raise UserError(f"reach={self.reach!r}: expected a number of at least 1, or inf")
         if self.hidden and min(self.hidden) < 1:
             raise UserError(f"hidden={self.hidden!r}: expected layers of width 1 or more")

@@ -7,7 +7,9 @@ The *features* of a state x (D columns, A of them angles) and an action u (M col
 Everything after that is linear, hence can be folded into the first and last weights of a network: choosing columns (raw
 angles are dropped), normalising them, scaling the outputs y, and stepping
 
-    x' = x @ transition + y @ effect + u @ carry.
+    x' = x @ transition + y @ effect + u @ carry,
+
+kept within bounds where a model would otherwise leave all that it knows.
 
 A state may remember: columns that hold an earlier value of another column, or of an action. They move by themselves, as
 the transition and the carry say, and no output is about them.
@@ -15,6 +17,7 @@ the transition and the carry say, and no output is about them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dynapilco.core.errors import UserError
+from dynapilco.dynamics.transitions import Transitions
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Geometry:
         (state column, the state column whose value one step ago it holds).
     past_actions : tuple of (int, int)
         (state column, the action column whose last value it holds).
+    bounds : tuple of (float, float)
+        Lowest and highest value of each state column as the environment states them, infinite where it does not; ()
+        where it states none.
     """
 
     states: int
@@ -58,6 +65,7 @@ class Geometry:
     choices: tuple[int, ...] = ()
     past: tuple[tuple[int, int], ...] = ()
     past_actions: tuple[tuple[int, int], ...] = ()
+    bounds: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         columns = [*self.angles, *(c for pair in self.pairs for c in pair), *self.unseen]
@@ -71,6 +79,8 @@ class Geometry:
             )
         if self.choices and sum(self.choices) != self.actions:
             raise UserError(f"choices={self.choices!r}: expected sizes that add up to actions={self.actions}")
+        if self.bounds and (len(self.bounds) != self.states or any(not low <= high for low, high in self.bounds)):
+            raise UserError(f"bounds={self.bounds!r}: expected (lowest, highest) of each of {self.states} columns")
         if len(set(paired)) != len(paired):
             raise UserError(f"pairs={self.pairs}: a column can be in one (position, velocity) pair only")
 
@@ -105,6 +115,12 @@ class Geometry:
         """State columns that say where the system is: all but the unseen and the remembered."""
         return [c for c in self.present if c not in self.unseen]
 
+    @property
+    def free(self) -> list[int]:
+        """Lasting columns that nothing is known of: neither angles nor in a pair."""
+        known = {*self.angles, *(c for pair in self.pairs for c in pair)}
+        return [c for c in self.lasting if c not in known]
+
     def selection(self, extra: int = 0) -> Tensor:
         """Matrix (D + 2A + extra, kept) that picks those columns."""
         return torch.eye(self.state_features + extra)[:, self.kept(extra)]
@@ -112,7 +128,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Stepping:
-    """How outputs y (O columns) move the state: x' = x @ transition + y @ effect + u @ carry.
+    """How outputs y (O columns) move the state: x' = clamp(x @ transition + y @ effect + u @ carry, *bounds).
 
     Attributes
     ----------
@@ -124,17 +140,21 @@ class Stepping:
         The state column that each output is about.
     carry : Tensor or None
         (M, D), into columns that no output is about; None where the state remembers no action.
+    bounds : Tensor or None
+        (2, D), lowest and highest values, infinite where there is none; None where no column has any.
     """
 
     transition: Tensor
     effect: Tensor
     columns: tuple[int, ...]
     carry: Tensor | None = None
+    bounds: Tensor | None = None
 
     def to(self, device: torch.device) -> Stepping:
         """The same on ``device``."""
         carry = None if self.carry is None else self.carry.to(device)
-        return Stepping(self.transition.to(device), self.effect.to(device), self.columns, carry)
+        bounds = None if self.bounds is None else self.bounds.to(device)
+        return Stepping(self.transition.to(device), self.effect.to(device), self.columns, carry, bounds)
 
     @property
     def outputs(self) -> int:
@@ -150,10 +170,10 @@ class Stepping:
     def advance(self, x: Tensor, y: Tensor, u: Tensor | None = None) -> Tensor:
         """X' of states (..., D) and outputs (..., O); of actions (..., M) too where the state remembers them."""
         moved = x @ self.transition + y @ self.effect
-        if self.carry is None:
-            return moved
-        assert u is not None
-        return moved + u @ self.carry
+        if self.carry is not None:
+            assert u is not None
+            moved = moved + u @ self.carry
+        return moved if self.bounds is None else moved.clamp(*self.bounds)
 
 
 def make_stepping(geometry: Geometry, targets: str) -> Stepping:
@@ -199,6 +219,39 @@ def _carry(geometry: Geometry) -> Tensor | None:
     for c, action in geometry.past_actions:
         carry[action, c] = 1.0
     return carry
+
+
+def visited_bounds(geometry: Geometry, data: Transitions, reach: float) -> Tensor | None:
+    """Bounds (2, D) of imagined states, None where there are none.
+
+    A column keeps to what the environment states. Where it states nothing, a free column (:attr:`Geometry.free`) keeps
+    to the range of the data, made ``reach`` times as wide: a network knows nothing beyond, and states that run away
+    there feed on themselves. Columns that never change within a step, as a target that is drawn at reset, cannot run.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    data : Transitions
+    reach : float
+        At least 1.
+    """
+    infinite = torch.full((geometry.states,), torch.inf, device=data.states.device)
+    low, high = -infinite, infinite.clone()
+    seen = torch.cat([data.states, data.next_states])
+    lowest, highest = seen.amin(0), seen.amax(0)
+    margin = (reach - 1) / 2 * (highest - lowest)
+    moves = (data.next_states != data.states).any(0)
+    if math.isfinite(reach):
+        for c in geometry.free:
+            if moves[c]:
+                low[c], high[c] = lowest[c] - margin[c], highest[c] + margin[c]
+    for c, (lower, upper) in enumerate(geometry.bounds):
+        if math.isfinite(lower):
+            low[c] = lower
+        if math.isfinite(upper):
+            high[c] = upper
+    bounds = torch.stack([low, high])
+    return bounds if bool(torch.isfinite(bounds).any()) else None
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dynapilco.core.seeding import torch_generator
 from dynapilco.dynamics.config import DynamicsConfig
-from dynapilco.dynamics.encoding import Geometry, Normaliser, Stepping, make_stepping
+from dynapilco.dynamics.encoding import Geometry, Normaliser, Stepping, make_stepping, visited_bounds
 from dynapilco.dynamics.transitions import Transitions
 from dynapilco.inference import (
     BayesianModel,
@@ -112,6 +112,7 @@ class DynamicsModel:
         self.inputs: Normaliser | None = None
         self.targets: Normaliser | None = None
         self.sensor_std: Tensor | None = None
+        self.bounds: Tensor | None = None
 
     def fit(
         self,
@@ -126,6 +127,7 @@ class DynamicsModel:
         centred = [o for o, column in enumerate(self.stepping.columns) if column in self.geometry.unseen]
         self.inputs, self.targets = Normaliser.of_inputs(rows), Normaliser.of_targets(y.cpu(), centred)
         self.targets = Normaliser(self.targets.mean.to(self.device), self.targets.std.to(self.device))
+        self.bounds = visited_bounds(self.geometry, data, self.config.reach)
         warm = self.state is not None
         if self.state is None:
             self.state = self.method.init(self.bayes, generator)
@@ -145,7 +147,7 @@ class DynamicsModel:
         functions = functions.fold(
             (1 / self.inputs.std, -self.inputs.mean / self.inputs.std), (self.targets.std, self.targets.mean)
         ).project(self.geometry.selection(self.geometry.actions).to(self.device))
-        return DynamicsDraw(functions, self.geometry, self.stepping, self.sensor_std)
+        return DynamicsDraw(functions, self.geometry, replace(self.stepping, bounds=self.bounds), self.sensor_std)
 
     def snapshot(self) -> State:
         """Everything learned, as named tensors."""
@@ -153,7 +155,8 @@ class DynamicsModel:
         named = {f"method/{name}": t.detach().clone() for name, t in self.state.items()}
         named |= {"inputs/mean": self.inputs.mean, "inputs/std": self.inputs.std}
         named |= {"targets/mean": self.targets.mean, "targets/std": self.targets.std}
-        return named if self.sensor_std is None else {**named, "sensor_std": self.sensor_std}
+        extra = {"sensor_std": self.sensor_std, "bounds": self.bounds}
+        return named | {name: value for name, value in extra.items() if value is not None}
 
     def restore(self, named: State) -> None:
         """Put a snapshot back."""
@@ -161,7 +164,7 @@ class DynamicsModel:
         self.state = {n.removeprefix("method/"): t.clone() for n, t in named.items() if n.startswith("method/")}
         self.inputs = Normaliser(named["inputs/mean"], named["inputs/std"])
         self.targets = Normaliser(named["targets/mean"], named["targets/std"])
-        self.sensor_std = named.get("sensor_std")
+        self.sensor_std, self.bounds = named.get("sensor_std"), named.get("bounds")
 
     def _rows(self, states: Tensor, actions: Tensor) -> Tensor:
         features = torch.cat([self.geometry.features(states), actions], dim=-1)

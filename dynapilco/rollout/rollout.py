@@ -165,4 +165,5 @@ def _fused_plan(
         damping=damping,
         choices=draw.geometry.choices,
         carry=draw.stepping.carry,
+        bounds=draw.stepping.bounds,
     )

@@ -139,7 +139,7 @@ def with_history(task: Task, length: int) -> Task:
 
 def _geometry(geometry: Geometry, stack: Stack) -> Geometry:
     d, m, k = stack.size, stack.actions, stack.length
-    split, memory = k * d, stack.memory
+    split, memory, bounds = k * d, stack.memory, geometry.bounds
     past = [(c, c - d) for c in range(d, split)] + [(c, c - m) for c in range(split + m, d + memory)]
     return replace(
         geometry,
@@ -148,6 +148,7 @@ def _geometry(geometry: Geometry, stack: Stack) -> Geometry:
         unseen=tuple(c + memory for c in geometry.unseen),
         past=tuple(past),
         past_actions=tuple((split + j, j) for j in range(m)),
+        bounds=bounds and (*bounds[:d], *[(-np.inf, np.inf)] * memory, *bounds[d:]),
     )
 
 

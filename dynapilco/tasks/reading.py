@@ -19,6 +19,8 @@ from dynapilco.tasks.task import StepFunction, Task, learned_margin, learned_rew
 
 RESETS = 256
 """How often an environment that does not name its start distribution is reset to estimate it."""
+HUGE = 1e30
+"""A bound of a box beyond which it is none: some environments write the largest float for infinity."""
 
 
 def task_of(
@@ -72,6 +74,7 @@ def task_of(
         known.dt,
         unseen=tuple(range(size, states)),
         choices=codec.choices,
+        bounds=_bounds(env.observation_space, len(learned)),
     )
     for title, function in (("reward", reward), ("margin" if terminated is None else "terminated", margin)):
         if function is not None:
@@ -116,6 +119,15 @@ def _margin_of(terminated: StepFunction) -> StepFunction:
 def env_name(env: gymnasium.Env) -> str:
     """The id, or the class of an environment without one."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+def _bounds(space: Any, learned: int) -> tuple[tuple[float, float], ...]:
+    """What a box of observations says of its columns, then nothing of those learned; () where it says nothing."""
+    low, high = (np.asarray(bound, np.float64).reshape(-1) for bound in (space.low, space.high))
+    low, high = np.where(low < -HUGE, -np.inf, low), np.where(high > HUGE, np.inf, high)
+    if not (np.isfinite(low).any() or np.isfinite(high).any()):
+        return ()
+    return (*zip(low.tolist(), high.tolist(), strict=True), *((-np.inf, np.inf) for _ in range(learned)))
 
 
 def _labels(name: str, known: Known, attribute: str, default: list[str]) -> tuple[str, ...]:

@@ -1,10 +1,13 @@
 """Features, stepping and normalisation."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dynapilco.core.errors import UserError
-from dynapilco.dynamics import Geometry, Normaliser, make_stepping
+from dynapilco.dynamics import Geometry, Normaliser, Transitions, make_stepping
+from dynapilco.dynamics.encoding import visited_bounds
 
 CART = Geometry(4, 1, (2,), ((0, 1), (2, 3)), 0.05)
 MIXED = Geometry(5, 2, (0, 3), ((0, 4), (3, 1)), 0.1)  # column 2 belongs to no pair
@@ -120,3 +123,49 @@ def test_constant_columns_are_safe(value, rows):
 def test_a_small_but_real_variation_is_not_taken_for_a_constant():
     rows = 1e-4 * randn(200, 1)
     assert Normaliser.of_inputs(rows).std.item() == pytest.approx(1e-4, rel=0.2)
+
+
+def moving(rows, geometry, still=()):
+    """Transitions between random states, columns ``still`` unchanged."""
+    x, after = rows * randn(50, geometry.states), rows * randn(50, geometry.states, seed=1)
+    after[:, list(still)] = x[:, list(still)]
+    zeros = torch.zeros(50)
+    return Transitions(x, torch.zeros(50, geometry.actions), after, zeros, zeros.long())
+
+
+def test_free_columns_keep_to_the_visited_box_made_wider():
+    geometry = Geometry(6, 1, angles=(0,), pairs=((1, 2),), dt=0.1, unseen=(5,))
+    data = moving(3.0, geometry, still=(4,))
+    low, high = visited_bounds(geometry, data, 3.0)
+    seen = torch.cat([data.states, data.next_states])[:, 3]
+    width = seen.max() - seen.min()
+    assert geometry.free == [3, 4]  # column 4 never moves: it cannot run away
+    torch.testing.assert_close(low[3], seen.min() - width)
+    torch.testing.assert_close(high[3], seen.max() + width)
+    assert torch.isinf(low[[0, 1, 2, 4, 5]]).all() and torch.isinf(high[[0, 1, 2, 4, 5]]).all()
+
+
+def test_nothing_bounded_is_no_bounds():
+    assert visited_bounds(CART, moving(1.0, CART), 3.0) is None
+    assert visited_bounds(PLAIN, moving(1.0, PLAIN), float("inf")) is None
+
+
+def test_stated_bounds_count_before_visited_ones_and_for_pairs_too():
+    inf = float("inf")
+    geometry = Geometry(3, 1, pairs=((0, 1),), dt=0.1, bounds=((-4.0, 4.0), (-inf, inf), (0.0, inf)))
+    data = moving(1.0, geometry)
+    low, high = visited_bounds(geometry, data, 2.0)
+    assert (low[0], high[0], low[1], high[1], low[2]) == (-4, 4, -inf, inf, 0)
+    assert high[2] < 10
+    with pytest.raises(UserError, match="bounds="):
+        Geometry(2, 1, bounds=((0.0, 1.0),))
+
+
+def test_a_bounded_step_stays_inside_and_carries_no_gradient_there():
+    stepping = replace(make_stepping(PLAIN, "delta"), bounds=torch.tensor([[-1.0, -1, -1], [1.0, 1, float("inf")]]))
+    x = torch.tensor([[0.5, -0.5, 3.0]], requires_grad=True)
+    after = stepping.advance(x, torch.tensor([[1.0, 0.1, 4.0]]))
+    torch.testing.assert_close(after, torch.tensor([[1.0, -0.4, 7.0]]))
+    after.sum().backward()
+    assert x.grad.tolist() == [[0.0, 1.0, 1.0]]
+    assert stepping.advance(torch.full((1, 3), torch.nan), torch.zeros(1, 3)).isnan().all()  # it must be seen

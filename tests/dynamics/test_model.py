@@ -284,3 +284,21 @@ def test_unseen_columns_are_predicted_themselves_and_seen_by_nobody():
 def test_geometries_that_do_not_fit(kwargs):
     with pytest.raises(UserError):
         Geometry(2, 1, dt=0.1, **kwargs)
+
+
+def test_imagined_states_keep_to_the_bounds_and_so_does_a_restored_model():
+    model = build(Geometry(4, 1), reach=2.0)
+    data = cart_data()
+    model.fit(data, gen())
+    copy = build(Geometry(4, 1))
+    copy.restore(model.snapshot())
+    draws = [each.draw(3, gen(1)) for each in (model, copy)]
+    low, high = draws[0].stepping.bounds
+    assert torch.equal(torch.stack([low, high]), draws[1].stepping.bounds)
+    x = torch.zeros(1, 3, 1, 4)
+    for _ in range(20):
+        x = draws[0].step(x, torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 4), 5.0))
+    assert torch.equal(x, high.expand_as(x))
+    paired = build(CART)
+    paired.fit(data, gen())
+    assert paired.draw(2, gen()).stepping.bounds is None

@@ -53,12 +53,13 @@ class Case:
     model: tuple[int, ...] = (33, 48)
     seed: int = 0
     carried: bool = False
+    bounded: bool = False
 
     def __str__(self):
         hidden = f"policy{self.policy}-model{self.model}".replace(" ", "")
         kind = "masked" if self.masked else "shared" if self.shared else "draws"
         noises = "".join("aop"[i] for i in range(3) if self.noises[i]) or "none"
-        kind += "-carry" if self.carried else ""
+        kind += "-carry" * self.carried + "-bounds" * self.bounded
         return f"R{self.R}S{self.S}P{self.P}L{self.L}D{self.D}A{self.A}M{self.M}-{kind}-{noises}-{hidden}"
 
 
@@ -92,7 +93,10 @@ def build_setup(c: Case) -> Setup:
     effect = 0.3 * torch.randn(c.O, c.D, generator=gen)
     centre, half = 0.1 * torch.randn(c.M, generator=gen), 0.5 + torch.rand(c.M, generator=gen)
     carry = 0.4 * torch.randn(c.M, c.D, generator=torch.Generator().manual_seed(c.seed)) if c.carried else None
-    plan = engine.SegmentPlan(model, angles, transition, effect, centre, half, c.S, carry=carry)
+    bounds = torch.tensor([-0.8, 0.8])[:, None].repeat(1, c.D) if c.bounded else None
+    if bounds is not None:
+        bounds[1, 0] = torch.inf  # one side only
+    plan = engine.SegmentPlan(model, angles, transition, effect, centre, half, c.S, carry=carry, bounds=bounds)
     rows = (c.R, c.S, c.P)
     sizes = (c.M, c.D, c.O)
     noises = [
@@ -133,6 +137,7 @@ def reference(s: Setup, leaves):
         y = y if pn[t] is None else y + pn[t]
         x = x @ s.plan.transition.to(dtype) + y @ s.plan.effect.to(dtype)
         x = x if s.plan.carry is None else x + u @ s.plan.carry.to(dtype)
+        x = x if s.plan.bounds is None else x.clamp(*s.plan.bounds.to(dtype))
         states.append(x)
         actions.append(u)
     return torch.stack(states), torch.stack(actions)
@@ -198,6 +203,8 @@ CASES = [
     Case(carried=True, D=6, A=2, M=3, O=4, P=10, R=3, L=20),
     Case(carried=True, masked=True, D=9, A=1, M=2, O=2, P=5),
     Case(carried=True, D=17, A=4, M=20, O=17, model=(50,)),
+    *(Case(bounded=True, noises=n, P=p, R=r) for n, p, r in ((NONE, 5, 1), (ALL, 16, 3), (ALL, 40, 2))),
+    Case(bounded=True, carried=True, masked=True, D=17, A=4, M=2, O=17, model=(50,)),
 ]
 
 

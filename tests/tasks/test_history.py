@@ -149,3 +149,10 @@ def test_engines_agree_on_rollouts_and_gradients(kind):
         torch.testing.assert_close(x[1:, ..., split : split + m], u)
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-4, rtol=2e-4)
+
+
+def test_bounds_are_those_of_the_present():
+    plain = task_of(make_env("Pendulum-v1")).geometry.bounds
+    bounds = with_history(task_of(make_env("Pendulum-v1")), 3).geometry.bounds
+    assert bounds[:3] == plain
+    assert bounds[3:] == ((-np.inf, np.inf),) * 8

@@ -141,3 +141,24 @@ def test_environments_that_cannot_be_made(name, kwargs, words):
     with pytest.raises(UserError, match=words) as caught:
         make_env(name, kwargs)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "bounds"),
+    [
+        ("Pendulum-v1", ((-1, 1), (-1, 1), (-8, 8))),
+        ("CartPole-v1", ((-4.8, 4.8), (-np.inf, np.inf), (-0.41887903, 0.41887903), (-np.inf, np.inf))),
+        ("dynapilco/CartPoleSwingUp-v0", ()),
+        ("InvertedPendulum-v5", ()),
+    ],
+)
+def test_bounds_are_those_that_the_environment_states(env_id, bounds):
+    found = task_of(make_env(env_id)).geometry.bounds
+    assert len(found) == len(bounds)
+    np.testing.assert_allclose(np.asarray(found), np.asarray(bounds), rtol=1e-6)
+
+
+def test_learned_columns_have_no_bounds():
+    found = task_of(Silent(observation=box(3, high=2.0))).geometry.bounds
+    assert found[:3] == ((-2.0, 2.0),) * 3
+    assert found[3:] == ((-np.inf, np.inf),) * 2

@@ -55,6 +55,7 @@ class _Problem(ctypes.Structure):
         ("choices", ctypes.c_void_p),
         ("carried", ctypes.c_int64),
         ("model_silu", ctypes.c_int64),
+        ("bounds", ctypes.c_void_p),
     ]
 
 
@@ -187,6 +188,8 @@ class SegmentPlan:
         their softmax. None: actions are squashed.
     carry : Tensor, shape (M, D), optional
         What the action does to the state beside the model, as where the state remembers it.
+    bounds : Tensor, shape (2, D), optional
+        The lowest and the highest values that a next state may take: beyond them it is clamped, without a gradient.
     """
 
     model: DenseStack
@@ -199,6 +202,7 @@ class SegmentPlan:
     damping: Damping | None = None
     choices: tuple[int, ...] = ()
     carry: Tensor | None = None
+    bounds: Tensor | None = None
     _shapes: dict[tuple[int, ...], _Shape] = field(default_factory=dict, init=False, repr=False)
     _packed: _PackedPlan | None = field(default=None, init=False, repr=False)
 
@@ -211,6 +215,8 @@ class SegmentPlan:
             raise ValueError("transition must be (D, D), effect (O, D), centre and half (M,)")
         if self.carry is not None and self.carry.shape != (m, d):
             raise ValueError(f"carry must be (M, D), got {tuple(self.carry.shape)}")
+        if self.bounds is not None and self.bounds.shape != (2, d):
+            raise ValueError(f"bounds must be (2, D), got {tuple(self.bounds.shape)}")
         if self.model.weights[0].shape[1] != d + 2 * len(self.angles) + m:
             raise ValueError(f"the model takes {self.model.weights[0].shape[1]} inputs, not D + 2 A + M")
         if self.model.weights[last].shape[2] != o:
@@ -290,6 +296,7 @@ class _PackedPlan:
         self.centre, self.half = _ready(plan.centre), _ready(plan.half)
         self.angles, self.choices = _int64s(plan.angles), _int64s(plan.choices)
         self.damping = _flat_damping(plan.damping)
+        self.bounds = None if plan.bounds is None else _ready(plan.bounds)
         masks = [None if mask is None else _ready(mask) for mask in model.masks]
         self.masks = masks + [None] * (len(model.weights) - len(masks))
         self.mask_pointers = _pointers(self.masks)
@@ -367,7 +374,9 @@ class _Shape:
             choice_count=len(plan.choices), choices=ctypes.addressof(packed.choices),
             carried=0 if plan.carry is None else m,
             model_silu=0 if plan.differentiable else 1,
+            bounds=None if packed.bounds is None else packed.bounds.data_ptr(),
         )  # fmt: skip
+        self.bounded = packed.bounds is not None
         self.address = ctypes.addressof(self.problem)
         sizes = _int64s([0, 0, 0])
         packed.library.dynapilco_sizes(self.address, sizes)
@@ -490,10 +499,11 @@ def _backward(
     had_obs_noise: bool,
     tensors: Sequence[Tensor],
     saved: _Workspace,
+    states: Tensor | None,
     grad_states: Tensor | None,
     grad_actions: Tensor | None,
 ) -> list[Tensor]:
-    """Return the gradients of the start and of every weight and bias."""
+    """Return the gradients of the start and of every weight and bias; ``states``: of a bounded forward pass."""
     call, *alive = _call(shape, tensors)
     scratch = _Workspace(shape.backward_pool, shape.backward_size)
     grads = [_empty(*shape.start), *[torch.empty_like(x) for x in tensors]]
@@ -503,6 +513,8 @@ def _backward(
     # The backward pass does not read this noise (the features hold it), only whether there was one.
     call.obs_noise = saved.floats.data_ptr() if had_obs_noise else None
     call.saved, call.scratch = saved.floats.data_ptr(), scratch.floats.data_ptr()
+    if states is not None:
+        call.states = states.data_ptr()
     call.grad_start = grads[0].data_ptr()
     call.grad_weights, call.grad_biases = ctypes.addressof(weights), ctypes.addressof(biases)
     shape.run_backward(shape.address, ctypes.addressof(call))
@@ -517,16 +529,19 @@ class _Segment(torch.autograd.Function):
         ctx.shape, ctx.had_obs_noise = shape, noises[1] is not None
         # A workspace of this segment alone: many segments may be alive before their backward passes.
         ctx.saved = _Workspace(shape.saved_pool, shape.saved_size)
-        ctx.save_for_backward(*tensors)
-        return _forward(shape, noises, start, tensors, ctx.saved)
+        states, actions = _forward(shape, noises, start, tensors, ctx.saved)
+        ctx.save_for_backward(*tensors, *((states,) if shape.bounded else ()))
+        return states, actions
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         if grads[0] is None and grads[1] is None:
             return (None,) * (3 + 2 * ctx.shape.layers)
-        tensors = ctx.saved_tensors
-        return None, None, *_backward(ctx.shape, ctx.had_obs_noise, tensors, ctx.saved, grads[0], grads[1])
+        tensors, states = ctx.saved_tensors, None
+        if ctx.shape.bounded:
+            *tensors, states = tensors
+        return None, None, *_backward(ctx.shape, ctx.had_obs_noise, tensors, ctx.saved, states, grads[0], grads[1])
 
 
 # ----------------------------------------------------------------------------------------------------------
@@ -546,7 +561,7 @@ def _self_check(library: Any) -> float:
     model = DenseStack((normal(2, 6, 19), normal(2, 19, 2)), (normal(2, 19), normal(2, 2)), (None,))
     plan = SegmentPlan(
         model, (1,), normal(3, 3), normal(2, 3), normal(1), normal(1), 2, Damping(0.9, 0.5, torch.ones(3)),
-        carry=normal(1, 3),
+        carry=normal(1, 3), bounds=torch.tensor([[-0.4], [0.4]], dtype=torch.float32, device="cpu").expand(2, 3),
     )  # fmt: skip
     object.__setattr__(plan, "_packed", _PackedPlan(plan, library))
     parts = [normal(1, 5, 9), normal(1, 9, 1), normal(1, 9), normal(1, 1)]
@@ -579,6 +594,7 @@ def _torch_segment(
         zm = torch.cat([x, x[..., angles].sin(), x[..., angles].cos(), u], -1)
         x = x @ plan.transition + (plan.model(zm[0])[None] + process[t]) @ plan.effect
         x = x if plan.carry is None else x + u @ plan.carry
+        x = x if plan.bounds is None else x.clamp(*plan.bounds)
         states.append(x)
         actions.append(u)
     return torch.stack(states), torch.stack(actions)

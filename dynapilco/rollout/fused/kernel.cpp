@@ -5,15 +5,16 @@
 //     xo = x + obs_noise                     zp = [xo, sin xo[angles], cos xo[angles]]
 //     th = tanh(policy_r(zp) + action_noise) u  = centre + half * th      (choices: see choose below)
 //     zm = [x, sin x[angles], cos x[angles], u]
-//     y  = model_g(zm) + process_noise       x' = [x, y, u] @ [transition; effect; carry]
+//     y  = model_g(zm) + process_noise       x' = clamp([x, y, u] @ [transition; effect; carry], low, high)
 //
-// (the carry, for states that remember actions, may be missing).
+// (the carry, for states that remember actions, may be missing, and so may the bounds).
 //
 // Both networks are dense stacks with tanh hidden units (the model's may be SiLU where no adjoint is asked for), a
 // hidden unit of the model optionally times a mask. The adjoint runs the steps backwards with the saved tanh values
 // (d tanh = 1 - h^2) and sines and cosines:
 //
-//     [gx, gy, gu] = (gx' + grad_states) @ [transition; effect; carry]^T     gzm = model^T gy
+//     gx' = (gx' + grad_states) where x' lies inside of its bounds, else 0
+//     [gx, gy, gu] = gx' @ [transition; effect; carry]^T                  gzm = model^T gy
 //     ga = (gzm[u] + gu + grad_actions) * half * (1 - th^2)               gzp = policy^T ga
 //     gx += the features' adjoint of gzm and gzp                     dW  = sum over rows and steps of input^T g
 //
@@ -432,12 +433,13 @@ extern "C" struct Problem {
   const int64_t *choices;                // their sizes, M in all
   int64_t carried;                       // C, actions that move the state themselves: M, or 0 without a carry
   int64_t model_silu;                    // 1: the model's hidden units are SiLU instead of tanh; forward only
+  const float *bounds;                   // null, or (2, D): the lowest and the highest values of a state
 };
 
 extern "C" struct Call {
   const float *const *weights, *const *biases; // of the policies: (R, in, out), (R, out)
   const float *start, *action_noise, *obs_noise, *process_noise;
-  float *states, *actions;
+  float *states, *actions; // the backward pass reads the states where there are bounds
   float *saved; // null: nothing is kept for a backward pass
   float *scratch;
   const float *grad_states, *grad_actions; // null: zero
@@ -740,10 +742,32 @@ struct Segment {
       }
     }
     multiply(rows, moving, D, xy, pad(moving), motion_layer[0].forward, motion_layer[0].bias, x);
+    if (p.bounds) keep_inside(rows);
     for (long i = 0; i < k.rc; ++i) {
       float *states = rows_of(c.states, k, t, i, D);
       for (long n = 0; n < k.nc; ++n)
         for (long d = 0; d < D; ++d) states[n * D + d] = x[(i * k.nc + n) * pad(D) + d];
+    }
+  }
+
+  // x <- clamp(x, low, high); NaN stays NaN.
+  void keep_inside(long rows) {
+    const float *low = p.bounds, *high = p.bounds + D;
+    for (long n = 0; n < rows; ++n)
+      for (long d = 0; d < D; ++d) {
+        float &v = x[n * pad(D) + d];
+        v = v < low[d] ? low[d] : v > high[d] ? high[d] : v;
+      }
+  }
+
+  // gx <- 0 where the state of step t lies on a bound.
+  void keep_inside_adjoint(const Chunk &k, long t) {
+    const float *low = p.bounds, *high = p.bounds + D;
+    for (long i = 0; i < k.rc; ++i) {
+      const float *after = rows_of(c.states, k, t, i, D);
+      for (long n = 0; n < k.nc; ++n)
+        for (long d = 0; d < D; ++d)
+          if (after[n * D + d] <= low[d] || after[n * D + d] >= high[d]) gx[(i * k.nc + n) * pad(D) + d] = 0.0f;
     }
   }
 
@@ -796,6 +820,7 @@ struct Segment {
         for (long n = 0; n < k.nc; ++n)
           for (long d = 0; d < D; ++d) gx[(i * k.nc + n) * pad(D) + d] += g[n * D + d];
       }
+    if (p.bounds) keep_inside_adjoint(k, t);
     multiply(rows, D, moving, gx, pad(D), motion_layer[0].backward, nullptr, xy);
     float *gy = wide[0];
     for (long n = 0; n < rows; ++n) {
