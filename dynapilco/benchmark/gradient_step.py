@@ -59,7 +59,7 @@ def time_step(case: StepCase, engine: str, device: torch.device, repeats: int) -
     ----------
     case : StepCase
     engine : str
-        ``"fused"`` or ``"torch"``.
+        ``"fused"``, ``"torch"``, or ``"graph"`` (torch, recorded as a CUDA graph).
     device : torch.device
     repeats : int
     """

@@ -37,7 +37,10 @@ def make_search(
     draws: int, particles: int, horizon: int, hidden: tuple[int, ...], policy: tuple[int, ...], engine: str,
     device: torch.device,
 ) -> PathwiseSearch:  # fmt: skip
-    """A search with one candidate, about to begin: ensemble of ``draws`` networks, ``particles`` for each."""
+    """A search with one candidate, about to begin: ensemble of ``draws`` networks, ``particles`` for each.
+
+    ``engine`` is one of the simulator's, or ``"graph"``: that of torch, recorded as a CUDA graph.
+    """
     task = replace(task_of(make_env(ENV_ID)), horizon=horizon)
     config = DynamicsConfig(hidden=hidden, targets="velocity")
     model = make_model("ensemble", {"members": draws, "cold_steps": 20}, config, device)
@@ -46,7 +49,9 @@ def make_search(
     low, high = (torch.as_tensor(bound, device=device) for bound in (task.low, task.high))
     scale = torch.ones(task.geometry.states, device=device)
     acting = make_policy("MlpPolicy", {"hidden": list(policy)}, task.geometry, low, high, scale)
-    imagination = Imagination(task, lambda g: model.draw(draws, g), particles, False, engine)
-    search = PathwiseSearch(acting, imagination, SearchConfig(redraw_every=10**9), generator)
+    simulator = "torch" if engine == "graph" else engine
+    imagination = Imagination(task, lambda g: model.draw(draws, g), particles, False, simulator)
+    settings = SearchConfig(redraw_every=10**9, graphs=engine != "torch")
+    search = PathwiseSearch(acting, imagination, settings, generator)
     search.begin(None, fresh=1)
     return search

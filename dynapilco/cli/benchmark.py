@@ -96,6 +96,8 @@ def engines_on(device: torch.device) -> tuple[str, ...]:
     """The engines that there are for a device, the faster first."""
     from dynapilco.rollout import fused
 
+    if device.type == "cuda":
+        return ("graph", "torch")
     return ("fused", "torch") if device.type == "cpu" and fused.available() else ("torch",)
 
 

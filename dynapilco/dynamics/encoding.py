@@ -88,7 +88,7 @@ class Geometry:
         """[x, sin, cos] of states (..., D) -> (..., D + 2A)."""
         if not self.angles:
             return x
-        angle = x[..., list(self.angles)]
+        angle = torch.stack([x[..., c] for c in self.angles], -1)  # no index tensor, which would be sent to a GPU
         return torch.cat([x, angle.sin(), angle.cos()], dim=-1)
 
     @property

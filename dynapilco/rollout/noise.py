@@ -96,6 +96,6 @@ def _whiten(z: Tensor) -> Tensor:
     if n <= d:
         return z
     flat = flat - flat.mean(-2, keepdim=True)
-    factor = torch.linalg.cholesky(flat.transpose(-1, -2) @ flat / n)
+    factor, _ = torch.linalg.cholesky_ex(flat.transpose(-1, -2) @ flat / n)  # n > d normals: never singular
     white = torch.linalg.solve_triangular(factor, flat.transpose(-1, -2), upper=False).transpose(-1, -2)
     return white.reshape(z.shape)

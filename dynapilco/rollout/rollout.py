@@ -78,7 +78,9 @@ class Simulator:
         """Which engine runs."""
         return "torch" if self.plan is None else "fused"
 
-    def __call__(self, params: Tensor, noise: RolloutNoise, horizon: int, action_std: float = 0.0) -> Trajectories:
+    def __call__(
+        self, params: Tensor, noise: RolloutNoise, horizon: int, action_std: float | Tensor = 0.0
+    ) -> Trajectories:
         """Roll out R candidates.
 
         Parameters
@@ -88,10 +90,11 @@ class Simulator:
         noise : RolloutNoise
         horizon : int
             T.
-        action_std : float
+        action_std : float or Tensor
             Standard deviation of noise on the raw (pre-squash) action; for choices the scale of Gumbel noise.
         """
-        scaled = None if noise.action is None or action_std == 0 else noise.action * action_std
+        silent = not isinstance(action_std, Tensor) and action_std == 0
+        scaled = None if noise.action is None or silent else noise.action * action_std
         segment = (
             self._torch_segment(params, noise, scaled)
             if self.plan is None or (torch.is_grad_enabled() and not self.plan.differentiable)

@@ -28,11 +28,17 @@ class Candidates:
         self.count = torch.zeros(len(params), 1, device=params.device)
         self.bad_in_a_row = torch.zeros(len(params), dtype=torch.int64, device=params.device)
         self.lost_in_a_row = torch.zeros_like(self.bad_in_a_row)
+        self.bad_steps = torch.zeros((), dtype=torch.int64, device=params.device)
 
     def __len__(self) -> int:
         return len(self.params)
 
-    def update(self, gradient: Tensor, rate: float, good: Tensor) -> None:
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes."""
+        rows = (self.params, self.first, self.second, self.count, self.bad_in_a_row, self.lost_in_a_row)
+        return [*rows, self.bad_steps]
+
+    def update(self, gradient: Tensor, rate: float | Tensor, good: Tensor) -> None:
         """One Adam step on the rows that are ``good``; the others stay as they are."""
         b1, b2 = self.BETAS
         rows = good.unsqueeze(1)

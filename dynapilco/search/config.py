@@ -61,6 +61,8 @@ class SearchConfig:
     """mean_minus_std and optimistic: how many standard deviations."""
     initial_reward_power: float = 1.0
     """Power of the reward at the first step, for rewards in (0, 1]: below 1 widens a narrow reward."""
+    graphs: bool = True
+    """On a CUDA device a step is recorded once as a CUDA graph and replayed; false starts its kernels one by one."""
     final_reward_power: float = 1.0
     """Power of the reward from half of the steps on; in between it moves geometrically."""
 

@@ -9,18 +9,21 @@ fresh starts and the newest policy, thinned by successive halving (Jamieson & Ta
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynapilco.core.errors import UserError
 from dynapilco.policies.base import Policy
-from dynapilco.rollout import Damping, RolloutNoise, Simulator, step_rewards
+from dynapilco.rollout import Damping, RolloutNoise, Simulator
+from dynapilco.search.ascent import Schedule, climb, count, update
 from dynapilco.search.candidates import Candidates
 from dynapilco.search.config import SearchConfig
 from dynapilco.search.imagination import Imagination, only_finite, predicted_returns
+from dynapilco.search.replay import Recorder, Recording, cuda_graph
 from dynapilco.search.report import SearchReport
 
 REPORT_EVERY = 25
@@ -30,11 +33,10 @@ CREDIT_EVERY = 20
 """Gradient steps after which the time constants of the gradients move, at the latest."""
 GIVE_UP_AFTER = 25
 """Bad gradients in a row after which a candidate starts afresh."""
-LOST_GRADIENT = 1e-3
-"""A candidate is lost at a step where its gradient is below this share of the largest (clipped) one and its return
-nearer to the worst than to the best: where a narrow reward underflows, no gradient leads back."""
 LOST_FOR = 10
 """Lost steps in a row after which it starts afresh."""
+ATTEND_EVERY = 5
+"""Steps of a recorded search after which the host looks at its counts."""
 LATEST_START = 0.75
 """Share of the screening after which lost candidates are left to be dropped: a new one would come too late."""
 
@@ -66,6 +68,9 @@ class PathwiseSearch:
         self.bad_rollouts, self.restarts, self.lost = 0, 0, 0
         self.simulator: Simulator | None = None
         self.noise: RolloutNoise | None = None
+        self.record: Recorder | None = cuda_graph if config.graphs and generator.device.type == "cuda" else None
+        self._recording: Recording | None = None
+        self._recorded: Tensor | None = None
 
     def run(self, warm: Tensor | None) -> SearchReport:
         """Search from ``fresh_starts`` new candidates and the warm ones (W, n), if there are any."""
@@ -115,6 +120,7 @@ class PathwiseSearch:
             if self.callback is not None and (step + 1) % REPORT_EVERY == 0:
                 horizon = self.imagination.horizon
                 self.callback(step + 1, self.config.steps, {"predicted_return": float(reward.max()) * horizon})
+        self._attend()
 
     def _refresh(self, step: int) -> None:
         """New draws and new random numbers, each on its schedule."""
@@ -146,58 +152,64 @@ class PathwiseSearch:
         )
 
     def step(self, step: int) -> Tensor:
-        """Clipped Adam step number ``step`` of every candidate; returns J per candidate, (R,)."""
+        """Clipped Adam step number ``step`` of every candidate; returns its mean reward per candidate, (R,)."""
         self._refresh(step)
-        config, params = self.config, self.candidates.params
+        done, config = step / self.config.steps, self.config
+        schedule = Schedule(
+            config.action_noise * max(0.0, 1.0 - done / 0.8),
+            reward_power(config, done),
+            cosine(config.learning_rate, done),
+            float(done < LATEST_START * min(config.screening_steps, config.steps) / config.steps),
+        )
+        if self.record is not None:
+            try:
+                reward = self._replayed(self.record, schedule)
+            except RuntimeError as error:
+                self.record = self._recording = None
+                warnings.warn(f"this search cannot be recorded as a CUDA graph, and is slower: {error}", stacklevel=2)
+            else:
+                if step % ATTEND_EVERY == 0:
+                    self._attend()
+                return reward
         assert self.simulator is not None and self.noise is not None
-        done = step / config.steps
-        action_std = config.action_noise * max(0.0, 1.0 - done / 0.8)
-        horizon = self.imagination.horizon
-        trajectories = self.simulator(params, self.noise, horizon, action_std)
-        rewards = step_rewards(self.imagination.task, trajectories, smooth=True, discount=self.imagination.discount)
-        power = reward_power(config, done)
-        powered = rewards if power == 1 else rewards.clamp_min(1e-30) ** power
-        objective = config.worth(powered)
-        if not objective.requires_grad:
-            raise UserError(
-                "the reward is the same whatever the policy does, as far as gradients tell: a pathwise search needs a "
-                "reward (or the margin of an end) that changes smoothly with states or actions"
-            )
-        (gradient,) = torch.autograd.grad(objective.sum(), params)
-        good = torch.isfinite(gradient).all(1) & torch.isfinite(objective)
-        self._guard(good)
-        gradient = torch.where(good.unsqueeze(1), -gradient, torch.zeros_like(gradient))
-        norm = gradient.norm(dim=1, keepdim=True)
-        if done < LATEST_START * min(config.screening_steps, config.steps) / config.steps:
-            self._start_lost_afresh(norm.squeeze(1), objective.detach())
-        gradient = gradient * (config.clip_norm / norm.clamp_min(config.clip_norm))
-        self.candidates.update(gradient, cosine(config.learning_rate, done), good)
-        return torch.where(good, rewards.detach().mean((0, 2, 3)), -torch.inf)
+        found = climb(self.simulator, self.noise, self.candidates, self.imagination, config, schedule)
+        count(self.candidates, found, config.clip_norm, schedule.early)
+        self._attend()
+        update(self.candidates, found, config.clip_norm, schedule.rate)
+        return torch.where(found.good, found.reward, -torch.inf)
 
-    def _guard(self, good: Tensor) -> None:
-        """Count candidates whose numbers went bad; restart those that stay bad."""
-        bad = ~good
-        if not bool(bad.any()):
-            self.candidates.bad_in_a_row.zero_()
-            return
-        self.bad_rollouts += int(bad.sum())
-        counts = self.candidates.bad_in_a_row
-        counts.copy_(torch.where(bad, counts + 1, 0))
-        for i in (counts >= GIVE_UP_AFTER).nonzero().flatten().tolist():
+    def _replayed(self, record: Recorder, schedule: Schedule) -> Tensor:
+        """The same step as one recorded call; recorded anew where shapes or candidates change."""
+        assert self.simulator is not None and self.noise is not None
+        inputs = (self.simulator.draw, self.simulator.damping, self.noise)
+        numbers = {field.name: float(getattr(schedule, field.name)) for field in fields(schedule)}
+        candidates, recording = self.candidates, self._recording
+        if recording is None or self._recorded is not candidates.params or not recording.fits(inputs):
+            device = candidates.params.device
+            recording = Recording(self._whole_step, inputs, numbers, candidates.tensors(), device, record)
+            self._recording, self._recorded = recording, candidates.params
+        return recording(inputs, numbers)
+
+    def _whole_step(self, inputs: Any, numbers: dict[str, Tensor]) -> Tensor:
+        draw, damping, noise = inputs
+        im, config, candidates, schedule = self.imagination, self.config, self.candidates, Schedule(**numbers)
+        if config.initial_reward_power == config.final_reward_power == 1:
+            schedule = replace(schedule, power=1.0)  # not clamped, as without a graph
+        simulator = Simulator(draw, self.policy, im.particles, "torch", damping)
+        found = climb(simulator, noise, candidates, im, config, schedule)
+        count(candidates, found, config.clip_norm, schedule.early)
+        update(candidates, found, config.clip_norm, schedule.rate)
+        return torch.where(found.good, found.reward, -torch.inf)
+
+    def _attend(self) -> None:
+        """Start candidates afresh that stay bad or lost; the one place of a step that waits for the device."""
+        candidates = self.candidates
+        self.bad_rollouts += int(candidates.bad_steps)
+        candidates.bad_steps.zero_()
+        for i in (candidates.bad_in_a_row >= GIVE_UP_AFTER).nonzero().flatten().tolist():
             self._replace(i)
             self.restarts += 1
-
-    def _start_lost_afresh(self, norms: Tensor, returns: Tensor) -> None:
-        """Give candidates that are far from all reward another start; as ``LOST_GRADIENT`` defines it."""
-        largest = norms.clamp_max(self.config.clip_norm).max()
-        finite = torch.isfinite(returns)
-        if not bool(finite.any()):
-            return
-        worst, best = returns[finite].aminmax()
-        lost = (norms < LOST_GRADIENT * largest) & (returns < (worst + best) / 2)
-        counts = self.candidates.lost_in_a_row
-        counts.copy_(torch.where(lost, counts + 1, 0))
-        for i in (counts >= LOST_FOR).nonzero().flatten().tolist():
+        for i in (candidates.lost_in_a_row >= LOST_FOR).nonzero().flatten().tolist():
             self._replace(i)
             self.lost += 1
 
