@@ -11,7 +11,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
-from dynapilco.tasks import ActionCodec, Stack
+from dynapilco.tasks import ActionCodec, Angles, Stack
 
 
 class ActingPolicy(BasePolicy):
@@ -28,8 +28,15 @@ class ActingPolicy(BasePolicy):
         self.vectors: Callable[[Tensor], Tensor] | None = None
         self.unseen = 0
         self.stack: Stack | None = None
+        self.angles: Angles | None = None
 
-    def follow(self, vectors: Callable[[Tensor], Tensor], unseen: int, stack: Stack | None = None) -> None:
+    def follow(
+        self,
+        vectors: Callable[[Tensor], Tensor],
+        unseen: int,
+        stack: Stack | None = None,
+        angles: Angles | None = None,
+    ) -> None:
         """Act by ``vectors`` from now on: states (B, D) -> action vectors (B, M).
 
         Parameters
@@ -39,8 +46,10 @@ class ActingPolicy(BasePolicy):
             Columns at the end of a state that no controller looks at.
         stack : Stack, optional
             How states hold earlier observations and actions.
+        angles : Angles, optional
+            How they hold angles in the place of cosines and sines.
         """
-        self.vectors, self.unseen, self.stack = vectors, unseen, stack
+        self.vectors, self.unseen, self.stack, self.angles = vectors, unseen, stack, angles
 
     def predict(
         self,
@@ -66,7 +75,7 @@ class ActingPolicy(BasePolicy):
             return super().predict(observation, state, episode_start, deterministic)
         self.set_training_mode(False)
         tensor, batched = self.obs_to_tensor(observation)
-        rows = tensor.flatten(1).float().cpu().numpy()  # pyright: ignore[reportAttributeAccessIssue]
+        rows = self._rows(tensor).cpu().numpy()
         memory = self.stack.first(rows, np)
         if state is not None:
             fresh = np.zeros(len(rows), bool) if episode_start is None else np.asarray(episode_start, bool)
@@ -77,8 +86,13 @@ class ActingPolicy(BasePolicy):
 
     @torch.no_grad()
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        vectors = self._act(observation.flatten(1).float())
+        vectors = self._act(self._rows(observation))
         return torch.as_tensor(np.stack([self.codec.decode(vector) for vector in vectors]))
+
+    def _rows(self, observation: Any) -> Tensor:
+        """Observations of the environment (B, *shape) as states hold them, (B, columns)."""
+        rows = observation.flatten(1).float()
+        return rows if self.angles is None else self.angles.encode(rows, torch)
 
     @torch.no_grad()
     def _act(self, seen: Any) -> np.ndarray:

@@ -72,8 +72,8 @@ def _readings(env: FlatEnv, episode: Episode) -> list[np.ndarray]:
         if isinstance(inner, gymnasium.ObservationWrapper):
             return [episode.observations]
         inner = inner.env
-    appended = episode.observations[:, episode.states.shape[1] :]
-    return [episode.observations, np.concatenate([episode.states, appended], 1)]
+    states = episode.states if env.angles is None else env.angles.encode(episode.states, np)
+    return [episode.observations, np.concatenate([states, episode.observations[:, states.shape[1] :]], 1)]
 
 
 def _view(episode: Episode, states: np.ndarray) -> View:

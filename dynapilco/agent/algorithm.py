@@ -19,13 +19,14 @@ from stable_baselines3.common.utils import safe_mean
 from dynapilco.agent import state as checkpoints
 from dynapilco.agent.acting import ActingPolicy
 from dynapilco.agent.config import AUTO, AgentConfig, ExplorationConfig
-from dynapilco.agent.config_file import build_config
+from dynapilco.agent.config_file import as_of_old, build_config
 from dynapilco.agent.environment import check_remade, check_same, describe, open_env, single_env
 from dynapilco.agent.episode import OnStep
 from dynapilco.agent.evaluation import Evaluation, evaluate
 from dynapilco.agent.functions import check_functions, describe_functions, given_functions
 from dynapilco.agent.loop import Loop
 from dynapilco.agent.state import LoopState
+from dynapilco.agent.understanding import understood
 from dynapilco.core.device import resolve_device
 from dynapilco.core.errors import CheckpointError, UserError
 from dynapilco.dynamics import DynamicsConfig
@@ -35,7 +36,8 @@ from dynapilco.planning import PlanningConfig
 from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
 from dynapilco.search import EvolutionConfig, SearchConfig
-from dynapilco.tasks import StepFunction, task_of, with_history
+from dynapilco.tasks import StepFunction, Task, task_of
+from dynapilco.tasks.angles import Pairs
 from dynapilco.tracking.guard import Guarded, guard
 from dynapilco.tracking.logger_sink import LoggerSink
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
@@ -43,7 +45,7 @@ from dynapilco.tracking.sink import Sink, Trial, TrialRow
 SECTIONS = ("exploration", "dynamics", "rollout", "search", "evolution", "planning", "imagination")
 WORDS = (
     *("policy", "inference", "inference_kwargs", "policy_kwargs", "controller", "controller_kwargs", "history"),
-    *("on_env_error", "on_disagreement"),
+    *("angles", "on_env_error", "on_disagreement"),
 )
 
 
@@ -78,6 +80,9 @@ class DynaPILCO(BaseAlgorithm):
     history : int
         Observations (with the actions between them) that a state holds; 1 where one observation tells all. With more,
         ``predict`` needs the ``state`` that it returned at the step before, as SB3's recurrent policies do.
+    angles : str or sequence of (int, int) or (int, int, int)
+        Which cosines and sines of the observation become angles in the model's state: ``"auto"``, ``"declared"``,
+        ``"off"``, or observation columns (cosine, sine) or (cosine, sine, velocity), see :class:`AgentConfig`.
     on_env_error, on_disagreement : str
         ``"stop"`` or ``"continue"``, see :class:`AgentConfig`.
     seed : int or None
@@ -124,6 +129,7 @@ class DynaPILCO(BaseAlgorithm):
         margin: StepFunction | None = None,
         terminated: StepFunction | None = None,
         history: int = 1,
+        angles: str | Pairs = AUTO,
         on_env_error: str = "stop",
         on_disagreement: str = "continue",
         env_kwargs: dict[str, Any] | None = None,
@@ -153,6 +159,7 @@ class DynaPILCO(BaseAlgorithm):
                 "planning": planning or {},
                 "imagination": imagination or {},
                 "history": history,
+                "angles": angles if isinstance(angles, str) else " ".join(",".join(map(str, pair)) for pair in angles),
                 "on_env_error": on_env_error,
                 "on_disagreement": on_disagreement,
             }
@@ -162,7 +169,7 @@ class DynaPILCO(BaseAlgorithm):
         env, env_id, kwargs = open_env(env, config.env_kwargs, render)
         config = replace(config, env_id=env_id, env_kwargs=kwargs)
         self.functions = given_functions(reward=reward, margin=margin, terminated=terminated)
-        self.task = with_history(task_of(single_env(env), **self.functions), config.history)
+        self._plain = task_of(single_env(env), **self.functions)
         self._in_trial, self._began_with = False, None
         self.config, self.render, self.checkpoint_dir = config, render, None
         self.sinks: list[Sink] = []
@@ -213,7 +220,7 @@ class DynaPILCO(BaseAlgorithm):
     # -- learning -----------------------------------------------------------------------------------------------
 
     def _setup_model(self) -> None:
-        self.loop = Loop(self.config, self._inner_env(), self.task, self.device)
+        self.loop = Loop(self.config, self._inner_env(), self._plain, self.device)
         self.policy = ActingPolicy(self.observation_space, self.action_space)
         self._follow_delivered()
 
@@ -284,11 +291,12 @@ class DynaPILCO(BaseAlgorithm):
             For an environment of another task.
         """
         env, env_id, kwargs = open_env(env, {}, False)
-        task = with_history(task_of(single_env(env), **self.functions), self.config.history)
+        plain = task_of(single_env(env), **self.functions)
+        task = understood(plain, self.config, self.loop.state.angles)
         check_same(describe(env_id, task), describe(self.config.env_id, self.task), "of this agent")
         super().set_env(env, force_reset)
-        self.task, self.config = task, replace(self.config, env_kwargs=kwargs)
-        self.loop = Loop(self.config, self._inner_env(), task, self.device, self.loop.state)
+        self._plain, self.config = plain, replace(self.config, env_kwargs=kwargs)
+        self.loop = Loop(self.config, self._inner_env(), plain, self.device, self.loop.state)
         self.loop.sinks = self.sinks
 
     def _announce(self, goal: int) -> None:
@@ -364,12 +372,17 @@ class DynaPILCO(BaseAlgorithm):
     def _follow_delivered(self) -> None:
         acting = self.policy
         assert isinstance(acting, ActingPolicy)
-        acting.follow(self.loop.delivered_vectors(), len(self.task.geometry.unseen), self.task.stack)
+        acting.follow(self.loop.delivered_vectors(), len(self.task.geometry.unseen), self.task.stack, self.task.angles)
 
     def _console(self) -> list[Sink]:
         from dynapilco.tracking.console import ConsoleSink  # rich is imported only when it is shown
 
         return guard([ConsoleSink()])
+
+    @property
+    def task(self) -> Task:
+        """What the environment asks for, as the model sees it."""
+        return self.loop.task
 
     # -- results ------------------------------------------------------------------------------------------------
 
@@ -436,8 +449,9 @@ class DynaPILCO(BaseAlgorithm):
         path = Path(path)
         if path.is_file():
             raise UserError(f"path={str(path)!r} is a file: expected a folder to write to")
-        environment = describe(self.config.env_id, self.task) | describe_functions(self.functions)
         state = self.loop.settled_state
+        task = understood(self._plain, self.config, state.angles)
+        environment = describe(self.config.env_id, task) | describe_functions(self.functions)
         checkpoints.save(path, state, asdict(self.config), environment, self.engine)
 
     @classmethod
@@ -498,9 +512,10 @@ class DynaPILCO(BaseAlgorithm):
             device=device,
             render=render,
         )
-        check_same(describe(agent.config.env_id, agent.task), saved.environment, path)
+        task = understood(agent._plain, agent.config, saved.state.angles)
+        check_same(describe(agent.config.env_id, task), saved.environment, path)
         agent.config = replace(agent.config, total_timesteps=config.total_timesteps, device=config.device)
-        agent.loop = Loop(agent.config, agent._inner_env(), agent.task, agent.device, saved.state)
+        agent.loop = Loop(agent.config, agent._inner_env(), agent._plain, agent.device, saved.state)
         agent.num_timesteps = saved.state.env_steps
         agent._began_with = saved.engine
         agent._follow_delivered()
@@ -521,6 +536,6 @@ def _settings(config: AgentConfig) -> dict[str, Any]:
 
 def _saved_config(values: dict[str, Any], path: Any) -> AgentConfig:
     try:
-        return build_config(values)
+        return build_config(as_of_old(values))
     except UserError as error:
         raise CheckpointError(f"checkpoint {str(path)!r} is damaged or of another version: {error}") from error

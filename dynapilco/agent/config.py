@@ -12,6 +12,7 @@ from dynapilco.planning.config import PLANNERS, PlanningConfig
 from dynapilco.rollout.config import RolloutConfig
 from dynapilco.search.config import SearchConfig
 from dynapilco.search.evolution_config import EvolutionConfig
+from dynapilco.tasks.angles import parse_pairs
 
 EXPLORATIONS = {
     "multisine": "strong excitation: a squashed sum of sinusoids of 0.3 to 2 Hz with random phases and set power",
@@ -27,6 +28,13 @@ CONTROLLERS = {
     EVOLUTION: "a policy, improved by evolution strategies in the model: no gradients (PGPE: Sehnke et al. 2010)",
     **PLANNERS,
     **ALGORITHMS,
+}
+
+
+ANGLES = {
+    AUTO: "those that the environment or the catalogue names; where neither says anything, what the first data show",
+    "declared": "those that the environment or the catalogue names",
+    "off": "none: cosines and sines are columns as others",
 }
 
 
@@ -79,6 +87,10 @@ class AgentConfig:
     history: int = 1
     """Observations (with the actions between them) that a state holds, for systems that one observation does not
     tell."""
+    angles: str = AUTO
+    """Cosines and sines of the observation that become angles in the model's state: 'auto' (those that the environment
+    or the catalogue names; where neither says anything, those that the first data show), 'declared' (those that are
+    named, no others), 'off', or by hand columns: 'cosine,sine' or 'cosine,sine,velocity' of each, as '0,1,2 3,4'."""
     seed: int = 0
     """One seed gives the same run, bit for bit on CPU."""
     total_timesteps: int = 360
@@ -107,6 +119,8 @@ class AgentConfig:
                 raise unknown_name(name, getattr(self, name), REACTIONS)
         if self.history < 1:
             raise UserError(f"history={self.history!r}: expected 1 (no history) or more observations")
+        if self.angles not in ANGLES:
+            parse_pairs(self.angles)
         if self.seed < 0:
             raise UserError(f"seed={self.seed!r}: expected 0 or more")
         if self.total_timesteps < 1:

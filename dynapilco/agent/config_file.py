@@ -34,6 +34,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{str(path)!r} is not valid TOML: {error}") from error
 
 
+def as_of_old(values: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a run, of which one that began before there were angles says nothing about them: it had none."""
+    return {"angles": "off", **values}
+
+
 def build_config(values: Mapping[str, Any]) -> AgentConfig:
     """Turn plain values into a resolved `AgentConfig`.
 

@@ -63,6 +63,7 @@ def single_env(env: Any) -> gymnasium.Env:
 
 def describe(env_id: str, task: Task) -> dict[str, Any]:
     """What a checkpoint says about its environment."""
+    circles = () if task.angles is None else task.angles.circles
     return {
         "env_id": env_id,
         "states": task.geometry.states,
@@ -70,6 +71,7 @@ def describe(env_id: str, task: Task) -> dict[str, Any]:
         "low": task.low.tolist(),
         "high": task.high.tolist(),
         "horizon": task.horizon,
+        **({"cos_sin": [[circle.cos, circle.sin, circle.velocity] for circle in circles]} if circles else {}),
     }
 
 

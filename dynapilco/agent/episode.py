@@ -30,9 +30,10 @@ class Episode:
     Attributes
     ----------
     observations : ndarray
-        (T+1, D), with the columns that are learned beside the motion.
+        (T+1, D), as states of the task hold them: with the columns that are learned beside the motion, with angles in
+        the place of cosines and sines where the task has them.
     states : ndarray
-        True states, without those columns; the observations where the environment hides its state.
+        True states (T+1, d), without all that; the environment's own observations where it hides its state.
     actions : ndarray
         (T, M), as the environment took them.
     rewards : ndarray
@@ -128,7 +129,7 @@ class _Tape:
 
     def __init__(self, env: FlatEnv, observation: np.ndarray, record: bool) -> None:
         self.env, self.record = env, record
-        self.observations, self.states = [observation], [_state(env, observation)]
+        self.observations, self.states = [observation], [_state(env)]
         self.actions: list[np.ndarray] = []
         self.rewards: list[float] = []
         self.frames = [_picture(env)] if record else []
@@ -140,7 +141,7 @@ class _Tape:
     def add(self, observation: np.ndarray, action: np.ndarray, reward: float) -> None:
         """Record a step."""
         self.observations.append(observation)
-        self.states.append(_state(self.env, observation))
+        self.states.append(_state(self.env))
         self.actions.append(action)
         self.rewards.append(reward)
         if self.record:
@@ -185,8 +186,8 @@ def _picture(env: gymnasium.Env) -> np.ndarray | None:
         return None
 
 
-def _state(env: FlatEnv, observation: np.ndarray) -> np.ndarray:
-    return true_state(env, observation[: env.size])
+def _state(env: FlatEnv) -> np.ndarray:
+    return true_state(env, env.latest)
 
 
 def true_state(env: gymnasium.Env, observation: np.ndarray) -> np.ndarray:

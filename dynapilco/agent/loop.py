@@ -22,6 +22,7 @@ from dynapilco.agent.control import Prediction, Ready, choose, make_control, pay
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.state import LoopState
+from dynapilco.agent.understanding import found_angles, found_text, looks_for_angles, restated, understood
 from dynapilco.agent.watch import Watch
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.seeding import numpy_generator
@@ -43,7 +44,9 @@ class Loop:
     ----------
     config : AgentConfig
     env : gymnasium.Env
-    task : Task
+    plain : Task
+        As the environment tells it; ``task`` is that with a history and with angles, as the configuration and the first
+        data say.
     device : torch.device
     state : LoopState, optional
         To go on from.
@@ -53,15 +56,17 @@ class Loop:
         self,
         config: AgentConfig,
         env: gymnasium.Env,
-        task: Task,
+        plain: Task,
         device: torch.device,
         state: LoopState | None = None,
     ) -> None:
-        self.config, self.task = config, task
+        self.config, self.plain = config, plain
+        self.task = task = understood(plain, config, None if state is None else state.angles)
         self.env = task.flat(env, lambda text: self.context.warn(text))
         self.watch = Watch(config, task, self.env)
         self.context = Context(config, task, device, state)
         self.control = make_control(config.controller, self.context)
+        self._angles = self.state.angles
         self._before: LoopState | None = None
 
     @property
@@ -103,7 +108,7 @@ class Loop:
         finally:
             self._before = None
             if trial is None:
-                self.context.restore(before)
+                self._take_up(before)
                 self.control = make_control(self.config.controller, self.context)
         return trial
 
@@ -123,6 +128,7 @@ class Loop:
         return self.state if self._before is None else self._before
 
     def _improve(self, record: bool, on_step: OnStep | None) -> Trial | None:
+        self._look_for_angles()
         self._choose_control()
         (_, model_time), (ready, policy_time) = _timed(self.update_model), _timed(self.control.prepare)
         episode, acting_time = _timed(lambda: self.act(ready.controller, record=record, on_step=on_step))
@@ -139,6 +145,30 @@ class Loop:
         apart = self._spread(ready.prediction, episode)
         verdict = self.watch.verdict(row, episode, self.context.warn)
         return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart, verdict)
+
+    def _look_for_angles(self) -> None:
+        """Look once for cosines and sines in the data, where nothing is said about them; states then hold angles."""
+        state = self.state
+        if state.angles is not None or not looks_for_angles(self.plain, self.config):
+            return
+        found = found_angles(self.plain, state.data)
+        state.angles = [list(angle.columns) for angle in found]
+        if not found:
+            return
+        state.data = restated(state.data, self.config, self.plain, understood(self.plain, self.config, state.angles))
+        self._take_up(state)
+        self.control = make_control(self.config.controller, self.context)
+        for angle in found:
+            self.context.say(found_text(self.plain, angle, len(state.data)))
+
+    def _take_up(self, state: LoopState) -> None:
+        """Go on from a state, with the task that it is about."""
+        if state.angles != self._angles:
+            self.task = understood(self.plain, self.config, state.angles)
+            self.env = self.task.flat(self.env.env, self.context.warn)
+            self.watch.task, self.watch.env, self.context.task = self.task, self.env, self.task
+            self._angles = state.angles
+        self.context.restore(state)
 
     def _choose_control(self) -> None:
         """Decide once what acts, where that is automatic."""

@@ -44,6 +44,8 @@ class LoopState:
     history : list of TrialRow
     controller : str or None
         What acts, where it was chosen automatically.
+    angles : list of list of int or None
+        Columns of cosines and sines that were found in the first data; None where nobody looked.
     """
 
     data: Transitions
@@ -56,6 +58,7 @@ class LoopState:
     control: State = field(default_factory=dict)
     history: list[TrialRow] = field(default_factory=list)
     controller: str | None = None
+    angles: list[list[int]] | None = None
 
     @property
     def trials(self) -> int:
@@ -84,6 +87,7 @@ def save(
         "delivered": state.delivered,
         "history": [asdict(row) for row in state.history],
         "controller": state.controller,
+        "angles": state.angles,
     }
     save_state(folder, tensors, fields)
 
@@ -142,6 +146,7 @@ def load(path: str | Path) -> Checkpoint:
             control=_under(tensors, "control/"),
             history=[TrialRow(**row) for row in fields["history"]],
             controller=fields.get("controller"),
+            angles=_columns(fields.get("angles")),
         )
         _check_consistent(state)
         return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]), fields.get("engine"))
@@ -159,6 +164,10 @@ def _check_consistent(state: LoopState) -> None:
         raise ValueError(f"policy_trials={state.policy_trials}")
     if state.delivered is not None and not 0 <= state.delivered < policies:
         raise ValueError(f"delivered={state.delivered}")
+
+
+def _columns(angles: Any) -> list[list[int]] | None:
+    return None if angles is None else [[int(c) for c in pair] for pair in angles]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gymnasium
 import numpy as np
 
-from dynapilco.agent.config import EVOLUTION
+from dynapilco.agent.config import EVOLUTION, AgentConfig
 from dynapilco.agent.control import choose
 from dynapilco.agent.episode import run_episode
+from dynapilco.agent.understanding import found_angles, looks_for_angles, restated, understood
 from dynapilco.core.seeding import numpy_generator
 from dynapilco.dynamics import Transitions
 from dynapilco.rollout.config import RolloutConfig
 from dynapilco.tasks import Task, make_env, task_of
+from dynapilco.tasks.finding import Found
 from dynapilco.tasks.flat import ENDED, REWARD
 
 RANDOM_STEPS = 200
-"""Steps of random actions that ``--controller auto`` is guessed from."""
+"""Steps of random actions that ``--controller auto`` is guessed from, and that angles are looked for in."""
 
 
 def described(env_id: str) -> list[tuple[str, str]]:
@@ -28,8 +32,14 @@ def described(env_id: str) -> list[tuple[str, str]]:
     """
     env = make_env(env_id)
     try:
-        task = task_of(env)
-        name, controller = _controller(env, task)
+        plain = task_of(env)
+        data = _random_steps(env, plain)
+        found = found_angles(plain, data) if looks_for_angles(plain, AgentConfig()) else ()
+        task = understood(plain, AgentConfig(), [angle.columns for angle in found] or None)
+        if task.angles is not None:
+            data = restated(data, AgentConfig(), plain, task)
+        name, why = choose(task, data)
+        controller = why.removeprefix("controller: ")
     finally:
         env.close()
     rollout = RolloutConfig()
@@ -38,8 +48,9 @@ def described(env_id: str) -> list[tuple[str, str]]:
         steps, start = task.horizon, "reset"
     seconds = "" if task.dt is None else f", {task.horizon * task.dt:g} s at dt = {task.dt:g} s"
     return [
-        ("observation", _columns(task)),
+        ("observation", _columns(plain)),
         ("angles", _angles(task)),
+        *([("cosines and sines", _cosines(plain, task, found))] if task.angles else []),
         ("positions and velocities", _pairs(task)),
         ("action", _actions(task)),
         ("trial", f"{task.horizon} steps{seconds}"),
@@ -52,17 +63,30 @@ def described(env_id: str) -> list[tuple[str, str]]:
     ]
 
 
-def _controller(env: gymnasium.Env, task: Task) -> tuple[str, str]:
-    """Name and reason of what ``--controller auto`` would take after a few episodes of random actions."""
-    flat, generator = task.flat(env), numpy_generator(0, "describe")
-    data = Transitions.empty(task.geometry.states, task.geometry.actions)
+def _random_steps(env: gymnasium.Env, plain: Task) -> Transitions:
+    """A few episodes of random actions: what ``--controller auto`` is guessed from, and angles are found in."""
+    flat, generator = plain.flat(env), numpy_generator(0, "describe")
+    data = Transitions.empty(plain.geometry.states, plain.geometry.actions)
+    episodes = 0
     while len(data) < RANDOM_STEPS:
-        actions = generator.uniform(task.low, task.high, (task.horizon, len(task.low)))
+        actions = generator.uniform(plain.low, plain.high, (plain.horizon, len(plain.low)))
         seed = int(generator.integers(2**31))
-        episode = run_episode(flat, lambda _, step, a=actions: a[step], seed, min(task.horizon, RANDOM_STEPS))
-        data = data.append(episode.transitions(0))
-    name, why = choose(task, data)
-    return name, why.removeprefix("controller: ")
+        episode = run_episode(flat, lambda _, step, a=actions: a[step], seed, min(plain.horizon, RANDOM_STEPS))
+        data, episodes = data.append(episode.transitions(episodes)), episodes + 1
+    return data
+
+
+def _cosines(plain: Task, task: Task, found: Sequence[Found]) -> str:
+    """Which columns become angles, and how that is known."""
+    assert task.angles is not None
+    shown = [
+        f"{task.names[place]} for {plain.names[circle.cos]}, {plain.names[circle.sin]}"
+        for circle, place in zip(task.angles.circles, task.angles.places, strict=True)
+    ]
+    how = "as it is known"
+    if found:
+        how = f"found in {RANDOM_STEPS} random steps; a run looks at its own first data"
+    return f"the model's state holds {'; '.join(shown)} ({how})"
 
 
 def _columns(task: Task) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from dynapilco.agent.config import AgentConfig
-from dynapilco.agent.config_file import build_config, config_values, read_toml
+from dynapilco.agent.config_file import as_of_old, build_config, config_values, read_toml
 from dynapilco.cli.options import field_helps, option_name, parse, peek, to_values, with_defaults
 from dynapilco.cli.tracking_options import METAVARS as TRACKING_METAVARS
 from dynapilco.cli.tracking_options import TrackingOptions
@@ -120,7 +120,7 @@ def _saved_values(run_dir: str | None) -> Mapping[str, Any]:
     path = Path(run_dir) / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"resume={run_dir!r} holds no {CONFIG_FILE}: expected the folder of an earlier run")
-    return read_toml(path)
+    return as_of_old(read_toml(path))
 
 
 def _base_config(words: Sequence[str], values: Mapping[str, Any]) -> tuple[AgentConfig, list[str]]:

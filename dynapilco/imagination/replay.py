@@ -39,14 +39,13 @@ class RealTransitions:
     @classmethod
     def of(cls, task: Task, data: Transitions) -> RealTransitions:
         """All transitions of a data set, as the task understands them."""
-        size = task.geometry.states - len(task.learned)
         ended = torch.zeros(len(data), dtype=torch.bool)
         if task.ends:
             ended = task.ended(data.states, data.actions, data.next_states, torch)
         return cls(
-            data.states[:, :size],
+            task.observed(data.states, torch),
             _stored(task, data.actions),
-            data.next_states[:, :size],
+            task.observed(data.next_states, torch),
             ended.float().unsqueeze(1),
             data.rewards.unsqueeze(1),
         )

@@ -13,8 +13,8 @@ from dynapilco.tasks import ActionCodec, Task
 
 
 def observed_size(task: Task) -> int:
-    """Columns of a state that are observed: all but those that are learned beside the motion."""
-    return task.geometry.states - len(task.learned)
+    """Columns of what is observed of a state: all but those that are learned beside the motion, no angles."""
+    return task.observed_size
 
 
 def observed_space(task: Task) -> spaces.Box:

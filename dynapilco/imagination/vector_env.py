@@ -147,6 +147,7 @@ class LearnedVectorEnv(VectorEnv):
         """What is seen of states (N, D), (N, *shape): with sensor noise, inside the bounds of the real observations."""
         space = self.single_observation_space
         assert isinstance(space, spaces.Box)
-        flat = self.cloud.observed(states)[:, : self.size].cpu().numpy().astype(space.dtype)  # a copy
+        observed = self.task.observed(self.cloud.observed(states), torch)
+        flat = observed[:, : self.size].cpu().numpy().astype(space.dtype)  # a copy
         seen = flat.reshape(len(flat), *space.shape)
         return np.clip(seen, space.low, space.high, out=seen) if self._bounded else seen

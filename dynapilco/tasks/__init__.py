@@ -1,6 +1,7 @@
 """Tasks: what an environment asks for, as the learned model sees it."""
 
 from dynapilco.tasks import catalogue
+from dynapilco.tasks.angles import Angles, with_angles
 from dynapilco.tasks.flat import ActionCodec, FlatEnv
 from dynapilco.tasks.history import Stack, with_history
 from dynapilco.tasks.known import Known, register_known
@@ -10,6 +11,7 @@ from dynapilco.tasks.task import StepFunction, Task
 
 __all__ = [
     "ActionCodec",
+    "Angles",
     "FlatEnv",
     "Known",
     "Stack",
@@ -19,5 +21,6 @@ __all__ = [
     "make_env",
     "register_known",
     "task_of",
+    "with_angles",
     "with_history",
 ]

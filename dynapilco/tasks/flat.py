@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from dynapilco.core.errors import EnvironmentFault, UserError
+from dynapilco.tasks.angles import Angles
 from dynapilco.tasks.contract import Contract, number, warn
 
 REWARD, ENDED = "reward", "ended"
@@ -161,11 +162,15 @@ class FlatEnv(gymnasium.Wrapper):
         What each name measures on the unwrapped environment.
     tell : callable, optional
         Hears of what is odd and no error; a Python warning by default.
+    angles : Angles, optional
+        What observations given from here hold in the place of cosines and sines, unwrapped along an episode.
 
     Attributes
     ----------
     size : int
-        Numbers of an observation, without what is appended.
+        Numbers of the environment's own observation.
+    latest : ndarray
+        The last one, flat (size,).
     """
 
     def __init__(
@@ -175,12 +180,15 @@ class FlatEnv(gymnasium.Wrapper):
         learned: tuple[str, ...] = (),
         gauges: Mapping[str, Gauge] | None = None,
         tell: Callable[[str], None] = warn,
+        angles: Angles | None = None,
     ) -> None:
         super().__init__(env)
-        self.codec, self.learned, self.gauges = codec, learned, dict(gauges or {})
+        self.codec, self.learned, self.gauges, self.angles = codec, learned, dict(gauges or {}), angles
         self.contract = Contract(env, tell)
         self.size = observation_size(env.observation_space)
-        self.observation_space = spaces.Box(-np.inf, np.inf, (self.size + len(learned),), np.float64)
+        self._before: np.ndarray | None = None
+        columns = self.size if angles is None else len(angles.columns)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (columns + len(learned),), np.float64)
         self.action_space = spaces.Box(codec.low, codec.high, dtype=np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
@@ -191,7 +199,8 @@ class FlatEnv(gymnasium.Wrapper):
         EnvironmentFault
         """
         observation, info = self.contract.reset(seed, options)
-        return self._flat(observation, dict.fromkeys(self.learned, 0.0)), info
+        flat = self._flat(observation, dict.fromkeys(self.learned, 0.0))
+        return self._turned(flat, None), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One step under the vector (M,).
@@ -204,7 +213,16 @@ class FlatEnv(gymnasium.Wrapper):
         observation, reward, terminated, truncated, info = self.contract.step(self.codec.decode(action))
         moved = {name: value - before[name] for name, value in self._read().items()}
         flat = self._flat(observation, {REWARD: reward, ENDED: float(terminated), **moved})
-        return flat, reward, terminated, truncated, info
+        return self._turned(flat, self._before), reward, terminated, truncated, info
+
+    def _turned(self, flat: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """A flat observation with angles for cosines and sines, which go on from those ``before``."""
+        self.latest = flat[: self.size]
+        if self.angles is None:
+            return flat
+        state = self.angles.encode(flat.astype(np.float64), np)
+        self._before = state if before is None else self.angles.unwrap(state, before)
+        return self._before
 
     def _read(self) -> dict[str, float]:
         return {name: self._gauge(name, gauge) for name, gauge in self.gauges.items()}

@@ -17,6 +17,7 @@ import numpy as np
 
 from dynapilco.core.errors import UserError
 from dynapilco.dynamics.encoding import Geometry
+from dynapilco.tasks.angles import Angles
 from dynapilco.tasks.flat import ActionCodec, FlatEnv, Gauge
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ class Stack:
         """A state (..., D) of a flat observation with what is learned (..., d + l)."""
         return xp.concatenate([flat[..., : self.size], memory, flat[..., self.size :]], -1)
 
+    def episode(self, flat: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        """The states (T+1, D) of an episode's flat observations (T+1, d + l) and actions (T, M)."""
+        memory = self.first(flat[0, : self.size], np)
+        states = [self.join(flat[0], memory, np)]
+        for before, action, after in zip(flat[:-1], actions, flat[1:], strict=True):
+            memory = self.push(memory, before[: self.size], action, np)
+            states.append(self.join(after, memory, np))
+        return np.stack(states)
+
     def last(self, state: Any, xp: ModuleType) -> Any:
         """The observation with what is learned (..., d + l) of a state."""
         seen = state[..., : self.size]
@@ -84,8 +94,9 @@ class StackedEnv(FlatEnv):
         gauges: dict[str, Gauge],
         tell: Callable[[str], None],
         stack: Stack,
+        angles: Angles | None = None,
     ) -> None:
-        super().__init__(env, codec, learned, gauges, tell)
+        super().__init__(env, codec, learned, gauges, tell, angles)
         self.stack = stack
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
@@ -104,7 +115,7 @@ class StackedEnv(FlatEnv):
 
 
 def with_history(task: Task, length: int) -> Task:
-    """The task with states of ``length`` observations and the actions between them.
+    """The task (that may hold angles already) with states of ``length`` observations and the actions between them.
 
     Raises
     ------

@@ -33,6 +33,10 @@ class Known:
         State columns in radians.
     position_velocity_pairs : sequence of (int, int)
         (position column, velocity column), the velocity being the position's derivative.
+    cos_sin_pairs : sequence of (int, int) or (int, int, int), optional
+        Columns (cosine, sine) of an angle, or (cosine, sine, velocity) with its derivative in rad/s: the model's state
+        holds the angle in their place. Where nothing is said they are looked for in the first data; () says that there
+        are none.
     gauges : mapping of str to callable
         ``gauge(unwrapped environment)`` -> float: what the observation does not hold and the reward needs. The state
         gets a column for each, after the observation: how much it changed in the last step. Functions of a step find
@@ -46,6 +50,7 @@ class Known:
     dt: float | None = None
     angle_indices: Sequence[int] = ()
     position_velocity_pairs: Sequence[Sequence[int]] = ()
+    cos_sin_pairs: Sequence[Sequence[int]] | None = None
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
     state_names: Sequence[str] | None = None
     state_units: Sequence[str] | None = None

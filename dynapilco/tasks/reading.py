@@ -101,7 +101,21 @@ def task_of(
         learned=learned,
         gauges=known.gauges,
         margin=margin,
+        cos_sin=_cos_sin(name, known),
     )
+
+
+def _cos_sin(name: str, known: Known) -> tuple[tuple[int, ...], ...] | None:
+    """The declared columns of angles as tuples."""
+    if known.cos_sin_pairs is None:
+        return None
+    try:
+        return tuple(tuple(int(c) for c in pair) for pair in known.cos_sin_pairs)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"environment {name!r}: cos_sin_pairs={known.cos_sin_pairs!r}: expected columns (cosine, sine) or "
+            "(cosine, sine, velocity) of each angle"
+        ) from error
 
 
 def _margin_of(terminated: StepFunction) -> StepFunction:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dynapilco.dynamics.encoding import Geometry
+from dynapilco.tasks.angles import Angles, Pairs
 from dynapilco.tasks.contract import warn
 from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec, FlatEnv, Gauge
 from dynapilco.tasks.history import Stack, StackedEnv
@@ -55,6 +56,12 @@ class Task:
         comfortable; None where nothing is known to end it.
     stack : Stack or None
         How states hold earlier observations and actions, where they do; start distributions are then of single ones.
+    cos_sin : sequence of tuple or None
+        Observation columns (cosine, sine) or (cosine, sine, velocity) of each angle, as far as they are known; None
+        where nothing is said about them.
+    angles : Angles or None
+        How states hold angles in the place of those columns, where they do; start distributions are then of the
+        environment's own observations.
     """
 
     geometry: Geometry
@@ -73,17 +80,38 @@ class Task:
     gauges: Mapping[str, Gauge] = field(default_factory=dict)
     margin: StepFunction | None = None
     stack: Stack | None = None
+    cos_sin: Pairs | None = None
+    angles: Angles | None = None
 
     def flat(self, env: gymnasium.Env, tell: Callable[[str], None] = warn) -> FlatEnv:
         """The environment with this task's vectors on both sides; ``tell`` hears of what is odd and no error."""
         if self.stack is not None:
-            return StackedEnv(env, self.codec, self.learned, dict(self.gauges), tell, self.stack)
-        return FlatEnv(env, self.codec, self.learned, self.gauges, tell)
+            return StackedEnv(env, self.codec, self.learned, dict(self.gauges), tell, self.stack, self.angles)
+        return FlatEnv(env, self.codec, self.learned, self.gauges, tell, self.angles)
 
     @property
     def size(self) -> int:
-        """Numbers of one observation: the first columns of a state."""
-        return len(self.start_mean) - len(self.learned)
+        """Numbers of one observation, as a state holds it: the first columns of a state."""
+        turned = 0 if self.angles is None else len(self.angles.circles)
+        return len(self.start_mean) - len(self.learned) - turned
+
+    @property
+    def observed_size(self) -> int:
+        """Columns of :meth:`observed`."""
+        turned = 0 if self.angles is None else len(self.angles.circles)
+        return self.geometry.states - len(self.learned) + turned * (1 if self.stack is None else self.stack.length)
+
+    def observed(self, states: Any, xp: ModuleType) -> Any:
+        """What an observer sees of states (..., D): nothing of what is learned beside the motion, cosines and sines.
+
+        The first columns are the environment's own observation; with a history, earlier ones and actions follow.
+        """
+        seen = states[..., : self.geometry.states - len(self.learned)]
+        if self.angles is None:
+            return seen
+        steps = 1 if self.stack is None else self.stack.length
+        parts = [self.angles.decode(seen[..., i * self.size : (i + 1) * self.size], xp) for i in range(steps)]
+        return xp.concatenate([*parts, seen[..., steps * self.size :]], -1)
 
     @property
     def low(self) -> np.ndarray:
@@ -118,6 +146,8 @@ class Task:
     def sample_start(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Start states (*shape, D)."""
         first = self._first_observations(shape, generator)
+        if self.angles is not None:
+            first = self.angles.encode(first, torch)
         if self.stack is None:
             return first
         return self.stack.join(first, self.stack.first(first[..., : self.size], torch), torch)

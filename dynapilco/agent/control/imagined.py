@@ -28,7 +28,7 @@ from dynapilco.imagination.config import OFF_POLICY
 from dynapilco.imagination.learner import build_agent, check_actions, from_state, to_state, train
 from dynapilco.imagination.replay import MixedReplayBuffer, RealTransitions
 from dynapilco.imagination.sb3 import LearnedVecEnv
-from dynapilco.imagination.spaces import NoEnv, learning_task, observed_size, observed_space
+from dynapilco.imagination.spaces import NoEnv, learning_task, observed_space
 from dynapilco.imagination.vector_env import LearnedVectorEnv
 from dynapilco.tracking.sink import TrialRow
 
@@ -55,7 +55,7 @@ class ImaginedControl(Control):
     def __init__(self, context: Context, name: str) -> None:
         super().__init__(context)
         check_actions(name, context.task.codec.space)
-        self.name, self.task, self.size = name, learning_task(context.task), observed_size(context.task)
+        self.name, self.task = name, learning_task(context.task)
         self.config, self.trained = context.config.imagination, context.state.control
         self.lost = 0
         self._acting_agent()  # options are found wrong now, not after the first trial
@@ -205,20 +205,27 @@ class ImaginedControl(Control):
         )
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        """The box of all states so far, twice as wide: where a model goes beyond it, it knows nothing."""
+        """The box of all states so far, twice as wide: where a model goes beyond it, it knows nothing.
+
+        Angles that the environment shows as cosines and sines have no bounds: they come round again.
+        """
         seen = torch.cat([self.context.state.data.states, self.context.state.data.next_states]).to(self.context.device)
         low, high = seen.amin(0), seen.amax(0)
-        return low - (high - low) / 2, high + (high - low) / 2
+        lowest, highest = low - (high - low) / 2, high + (high - low) / 2
+        if self.task.angles is not None:
+            angles = list(self.task.geometry.angles)
+            lowest[angles], highest[angles] = -torch.inf, torch.inf
+        return lowest, highest
 
     def _behaviour(self, agent: BaseAlgorithm, purpose: str, explore: bool) -> Callable[[np.ndarray], np.ndarray]:
         """From states (N, D) to action vectors (N, M), on random numbers of its own."""
-        private, codec = self._private(f"acting/{purpose}"), self.task.codec
+        private, codec, task = self._private(f"acting/{purpose}"), self.task.codec, self.task
         noise = np.random.default_rng(self._seed(f"noise/{purpose}"))
         spread = self.config.noise * (codec.high - codec.low) / 2 if explore and self.name in NOISY else None
 
         def act(states: np.ndarray) -> np.ndarray:
             with private.used():
-                actions, _ = agent.predict(states[:, : self.size].astype(np.float32), deterministic=not explore)
+                actions, _ = agent.predict(task.observed(states, np).astype(np.float32), deterministic=not explore)
             vectors = codec.encode_all(actions)
             if spread is not None:
                 vectors = vectors + spread * noise.standard_normal(vectors.shape)

@@ -19,6 +19,7 @@ def pendulum(env: gymnasium.Env) -> Known:
 
     return Known(
         reward,
+        cos_sin_pairs=((0, 1, 2),),
         state_names=("cos(theta)", "sin(theta)", "theta_dot"),
         state_units=("", "", "rad/s"),
         action_names=("torque",),
@@ -66,6 +67,7 @@ def acrobot(env: gymnasium.Env) -> Known:
         reward,
         margin,
         dt=0.2,
+        cos_sin_pairs=((0, 1, 4), (2, 3, 5)),
         state_names=("cos(theta1)", "sin(theta1)", "cos(theta2)", "sin(theta2)", "theta1_dot", "theta2_dot"),
         state_units=("", "", "", "", "rad/s", "rad/s"),
         action_names=("-1", "0", "+1"),

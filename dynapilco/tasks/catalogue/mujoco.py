@@ -76,7 +76,19 @@ def inverted_double_pendulum(env: gymnasium.Env) -> Known:
         spin = 1e-3 * next_state[..., 6] ** 2 + 5e-3 * next_state[..., 7] ** 2
         return alive - 0.01 * across**2 - (height - 2) ** 2 - spin
 
-    return Known(reward, margin)
+    angles = ("theta1", "theta2")
+    return Known(
+        reward,
+        margin,
+        position_velocity_pairs=((0, 5),),
+        cos_sin_pairs=((3, 1, 6), (4, 2, 7)),
+        state_names=(
+            "x", *(f"sin({angle})" for angle in angles), *(f"cos({angle})" for angle in angles),
+            "x_dot", "theta1_dot", "theta2_dot", "constraint_force",
+        ),
+        state_units=("m", "", "", "", "", "m/s", "rad/s", "rad/s", "N"),
+        action_names=("force",),
+    )  # fmt: skip
 
 
 @register_known("Reacher-v5")
@@ -88,7 +100,17 @@ def reacher(env: gymnasium.Env) -> Known:
     def reward(state: Any, action: Any, next_state: Any, xp: Any) -> Any:
         return -far * distance(next_state[..., 8:10], xp) - effort * squares(action)
 
-    return Known(reward)
+    return Known(
+        reward,
+        cos_sin_pairs=((0, 2, 6), (1, 3, 7)),
+        state_names=(
+            "cos(theta1)", "cos(theta2)", "sin(theta1)", "sin(theta2)", "target_x", "target_y",
+            "theta1_dot", "theta2_dot", "to_target_x", "to_target_y",
+        ),
+        state_units=("", "", "", "", "m", "m", "rad/s", "rad/s", "m", "m"),
+        action_names=("torque1", "torque2"),
+        action_units=("N m", "N m"),
+    )  # fmt: skip
 
 
 @register_known("Pusher-v5")
