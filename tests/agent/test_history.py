@@ -54,7 +54,7 @@ def test_two_observations_tell_the_velocity_that_one_does_not():
 def test_predict_remembers_as_a_trial_does(tmp_path):
     a = agent().learn(80)
     assert all(row.disagreements == 0 for row in a.history)
-    assert a.loop.state.data.states.shape == (80, 5)
+    assert a.loop.state.data.states.shape == (80, 3)  # the angle, as it was a step ago, and the action
     returns = a.evaluate(3).returns
     flat = a.task.flat(HiddenPendulum())
     wanted = run_episode(flat, a.loop.delivered_controller("evaluation"), 7, 40)

@@ -209,7 +209,7 @@ def test_every_field_survives_the_file(tmp_path):
         "rollout": {"draws": 3}, "search": {"steps": 200, "clip_norm": 1e-3}, "controller": "icem",
         "planning": {"horizon": 9}, "evolution": {"population": 8},
         "controller_kwargs": {}, "imagination": {"num_envs": 3}, "on_env_error": "continue",
-        "on_disagreement": "stop", "history": 2,
+        "on_disagreement": "stop", "history": 2, "angles": "0,1 2,3,4",
     }  # fmt: skip
     assert set(changed) == set(AgentConfig.__dataclass_fields__)
     config = build_config(changed)
