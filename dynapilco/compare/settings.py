@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from dynapilco.agent.config import AgentConfig
-from dynapilco.agent.config_file import config_values, resolve_options
+from dynapilco.agent.config_file import as_of_old, config_values, resolve_options
 from dynapilco.compare.algorithms import check_algorithm, check_options
 from dynapilco.core.errors import UserError
 from dynapilco.inference import METHODS
@@ -104,7 +104,11 @@ class Settings:
         """The inverse of :meth:`values`."""
         lists = {name: tuple(values[name]) for name in ("tasks", "methods", "seeds")}
         baselines = tuple(Baseline(**{**b, "seeds": tuple(b["seeds"])}) for b in values["baselines"])
-        return cls(**lists, **{k: values[k] for k in ("configs", "horizons", "budget")}, baselines=baselines)
+        configs = {
+            task: {method: as_of_old(config) for method, config in methods.items()}
+            for task, methods in values["configs"].items()
+        }
+        return cls(**lists, configs=configs, **{k: values[k] for k in ("horizons", "budget")}, baselines=baselines)
 
 
 Resolve = Callable[[Mapping[str, Any]], AgentConfig]

@@ -221,8 +221,9 @@ class FlatEnv(gymnasium.Wrapper):
         if self.angles is None:
             return flat
         state = self.angles.encode(flat.astype(np.float64), np)
-        self._before = state if before is None else self.angles.unwrap(state, before)
-        return self._before
+        state = state if before is None else self.angles.unwrap(state, before)
+        self._before = state
+        return state
 
     def _read(self) -> dict[str, float]:
         return {name: self._gauge(name, gauge) for name, gauge in self.gauges.items()}
