@@ -87,9 +87,11 @@ def read_recorded(run_dir: Path, rows: Sequence[TrialRow]) -> Recorded:
     for event in read_events(run_dir):  # of a trial that was begun twice, the last counts
         events[event.get("event", ""), event.get("trial", -1)] = event
     tensors, trials = _tensors(run_dir / CHECKPOINT_FOLDER), []
+    newest = next((events[key] for key in sorted(events, reverse=True) if key[0] == "trial"), {})
     for row in rows:
         event = events.get(("trial", row.trial), {})
-        trials.append(Trial(row, None, [], rollout=_rollout(tensors, row.trial, event), **trial_details(event)))
+        rollout = _rollout(tensors, row.trial, event, newest)
+        trials.append(Trial(row, None, [], rollout=rollout, **trial_details(event)))
     metrics = {key: _metrics(event) for key, event in events.items() if key[0] in ("model", "policy")}
     return Recorded(trials, metrics)
 
@@ -102,7 +104,8 @@ def _tensors(folder: Path) -> dict[str, Any]:
     return read_tensors(folder, read_fields(folder)) if (folder / STATE_FILE).is_file() else {}
 
 
-def _rollout(tensors: dict[str, Any], trial: int, event: dict[str, Any]) -> Rollout | None:
+def _rollout(tensors: dict[str, Any], trial: int, event: dict[str, Any], newest: dict[str, Any]) -> Rollout | None:
+    """Transitions of a trial; where angles were found after it they are of other columns than it told, the newest's."""
     if "data/trials" not in tensors:
         return None
     chosen = tensors["data/trials"] == trial
@@ -111,7 +114,8 @@ def _rollout(tensors: dict[str, Any], trial: int, event: dict[str, Any]) -> Roll
     )
     if not len(rewards):
         return None
-    names, units = _named(event, "names", "units", "state", states.shape[1])
+    told = event if len(event.get("names", ())) == states.shape[1] else newest
+    names, units = _named(told, "names", "units", "state", states.shape[1])
     action_names, action_units = _named(event, "action_names", "action_units", "action", actions.shape[1])
     return Rollout(
         states, following, actions, rewards, event.get("dt"), names, units, action_names, action_units

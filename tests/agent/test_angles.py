@@ -14,6 +14,8 @@ from dynapilco import DynaPILCO
 from dynapilco.agent.episode import run_episode
 from dynapilco.cli.describe import described
 from dynapilco.core.errors import CheckpointError, UserError
+from dynapilco.tracking.events import EventSink
+from dynapilco.tracking.recorded import read_recorded
 from tests.agent.test_misbehaviour import SETTINGS
 
 LENGTH = 24
@@ -119,6 +121,13 @@ def test_what_is_found_is_said_and_taken_up():
     torch.testing.assert_close(data.next_states[:, 1] - data.states[:, 1], led, atol=1e-4, rtol=1e-4)
     assert [trial.rollout.names for trial in listener.trials][1:] == [a.task.names] * 2
     assert listener.trials[1].fan.names == a.task.names
+
+
+def test_a_run_that_is_read_back_names_the_columns_that_its_data_have(tmp_path):
+    a = agent().attach([EventSink(tmp_path)], tmp_path / "checkpoint").learn(2 * LENGTH)
+    rollouts = [trial.rollout for trial in read_recorded(tmp_path, a.history).trials]
+    assert [rollout.names for rollout in rollouts] == [a.task.names] * 2
+    assert [rollout.states.shape for rollout in rollouts] == [(LENGTH, 4)] * 2
 
 
 @pytest.mark.parametrize("history", [1, 2])
