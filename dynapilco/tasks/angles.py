@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TURN = 2 * math.pi
 QUARTER = math.pi / 2
+FREE = (-math.inf, math.inf)
 GATHERED = 0.5
 """Mean resultant length from which on starts count as gathered about one direction."""
 Pairs = Sequence[Sequence[int]]
@@ -229,7 +230,17 @@ def _geometry(geometry: Geometry, angles: Angles) -> Geometry:
         angles=tuple(sorted([*angles.places, *(place(c) for c in geometry.angles)])),
         pairs=tuple(sorted(pairs)),
         unseen=tuple(c - gone for c in geometry.unseen),
+        bounds=_bounds(geometry.bounds, angles),
     )
+
+
+def _bounds(bounds: tuple[tuple[float, float], ...], angles: Angles) -> tuple[tuple[float, float], ...]:
+    """What the environment states of the columns of a state: nothing of its angles."""
+    if not bounds:
+        return ()
+    kept = [FREE if c in angles.places else bounds[column] for c, column in enumerate(angles.columns)]
+    found = (*kept, *bounds[angles.size :])
+    return found if any(bound != FREE for bound in found) else ()
 
 
 def _labels(names: tuple[str, ...], units: tuple[str, ...], angles: Angles) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -165,6 +165,19 @@ def test_names_say_angle():
     assert wheel.geometry.pairs == ()
 
 
+def test_bounds_are_those_of_the_other_columns():
+    _, plain, task = known("Pendulum-v1")
+    assert task.geometry.bounds == ((-np.inf, np.inf), plain.geometry.bounds[2])
+    assert task.geometry.bounds[1] == (-8.0, 8.0)
+    assert with_history(task, 2).geometry.bounds[:2] == task.geometry.bounds
+    assert task.geometry.free == []
+    wheel = Wheel()
+    wheel.observation_space = spaces.Box(np.array([-np.inf, -1, -1]), np.array([np.inf, 1, 1]), dtype=np.float64)
+    plain = task_of(wheel)
+    assert plain.geometry.bounds[1] == (-1.0, 1.0)
+    assert with_angles(plain, ((2, 1),)).geometry.bounds == ()
+
+
 def test_positions_follow_their_velocities():
     _, _, task = known("Pendulum-v1")
     states, *_ = walk(task, make_env("Pendulum-v1"), 60)
