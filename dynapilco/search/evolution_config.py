@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.core.checks import Checks
 from dynapilco.rollout.risk import OBJECTIVES
 
 
@@ -40,24 +39,10 @@ class EvolutionConfig:
     """mean_minus_std and optimistic: how many standard deviations."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("generations", 1),
-            ("population", 4),
-            ("fresh_starts", 1),
-            ("patience", 1),
-            ("draws", 1),
-            ("particles", 1),
-            ("first_horizon", 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UserError(f"evolution {name}={value!r}: expected a whole number of at least {least}")
-        for name in ("spread", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"evolution {name}={getattr(self, name)!r}: expected a finite number above 0")
-        if not 0 < self.risk_share <= 1:
-            raise UserError(f"evolution risk_share={self.risk_share!r}: expected a share in (0, 1]")
-        if not 0 <= self.risk_weight < math.inf:
-            raise UserError(f"evolution risk_weight={self.risk_weight!r}: expected a finite number of 0 or more")
-        if self.objective not in OBJECTIVES:
-            raise unknown_name("evolution objective", self.objective, OBJECTIVES)
+        check = Checks(self, "evolution")
+        check.at_least(1, "generations", "fresh_starts", "patience", "draws", "particles", "first_horizon")
+        check.at_least(4, "population")
+        check.above_zero("spread", "learning_rate")
+        check.share("risk_share")
+        check.number(0, "risk_weight")
+        check.word("objective", OBJECTIVES)

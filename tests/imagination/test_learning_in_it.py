@@ -90,7 +90,7 @@ def test_the_length_grows_as_it_is_told():
     assert ImaginationConfig(length=4).length_at(10_000) == 4
     assert ImaginationConfig(updates_per_step=3, least_updates=50).updates(10) == 50
     assert ImaginationConfig(updates_per_step=3, least_updates=50).updates(100) == 300
-    with pytest.raises(UserError, match="in order"):
+    with pytest.raises(UserError, match="expected grow_from=5 or more"):
         ImaginationConfig(grow_from=5, grow_until=3)
 
 
