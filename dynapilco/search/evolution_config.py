@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from dynapilco.core.checks import Checks
-from dynapilco.rollout.risk import OBJECTIVES
+from dynapilco.rollout.risk import OBJECTIVES, risk_value
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class EvolutionConfig:
     fresh_starts: int = 64
     """Newly initialised policies of which, with the warm ones, the best is the first centre."""
     patience: int = 15
-    """Generations without a better centre after which a search ends."""
+    """Generations after which a search ends, without a centre that is better than the best one under the same draws, by
+    two standard errors."""
     spread: float = 0.3
     """Standard deviation around the centre, in units of how far new policies lie apart."""
     learning_rate: float = 0.1
@@ -46,3 +49,7 @@ class EvolutionConfig:
         check.share("risk_share")
         check.number(0, "risk_weight")
         check.word("objective", OBJECTIVES)
+
+    def worth(self, rewards: Tensor) -> Tensor:
+        """What a step is worth by the objective, (R,), from rewards (T, R, S, P) of S functions with P particles."""
+        return risk_value(rewards.mean(0), self.objective, self.risk_share, self.risk_weight)
