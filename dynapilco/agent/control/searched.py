@@ -60,6 +60,10 @@ class SearchedControl(Control):
         return self.context.imagination()
 
     @abstractmethod
+    def worth(self) -> Callable[[Tensor], Tensor] | None:
+        """What rewards (T, R, S, P) make a policy worth for its delivery, (R,) a step; None: their mean."""
+
+    @abstractmethod
     def _search(self, warm: Tensor | None) -> SearchReport:
         """Search from warm starts (W, n) and new ones."""
 
@@ -98,7 +102,11 @@ class SearchedControl(Control):
         state.delivered = self.choose_delivered()
 
     def choose_delivered(self) -> int:
-        """Row of the best policy so far: the mean of its real return and of what the newest model predicts for it."""
+        """Row of the best policy so far: the mean of its real return and of what the newest model predicts for it.
+
+        The prediction is worth what the objective of the search makes of it, as of finalists; under an objective of
+        exploration (optimism) the mean counts, for a policy is delivered to be used.
+        """
         context = self.context
         state = context.state
         rows = [state.history[t] for t in state.policy_trials]
@@ -106,7 +114,7 @@ class SearchedControl(Control):
         broken = torch.tensor([row.ended_by == "error" for row in rows])  # a part of a return compares with nothing
         params = state.policies.to(context.device)
         imagination = replace(self.imagination(), discount=1.0)
-        predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4)
+        predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4, self.worth())
         whole = predicted * (context.task.horizon / imagination.horizon)  # a rollout may be shorter than a trial
         whole = only_finite(whole.cpu())
         return int((torch.where(broken, whole, real) + whole).argmax())
