@@ -107,8 +107,12 @@ class Context:
         for sink in self.sinks:
             sink.message(text)
 
-    def warn(self, text: str) -> None:
-        """Tell all sinks; where there are none, by a Python warning."""
+    def warn(self, text: str, once: str = "") -> None:
+        """Tell all sinks; where there are none, by a Python warning. What has a name ``once`` is told once in a run."""
+        if once and once in self.state.told:
+            return
+        if once:
+            self.state.told = [*self.state.told, once]
         if self.sinks:
             self.say(text)
         else:

@@ -44,6 +44,8 @@ class LoopState:
     history : list of TrialRow
     controller : str or None
         What acts, where it was chosen automatically.
+    told : list of str
+        Subjects of messages that are said once in a run, and were.
     """
 
     data: Transitions
@@ -56,6 +58,7 @@ class LoopState:
     control: State = field(default_factory=dict)
     history: list[TrialRow] = field(default_factory=list)
     controller: str | None = None
+    told: list[str] = field(default_factory=list)
 
     @property
     def trials(self) -> int:
@@ -84,6 +87,7 @@ def save(
         "delivered": state.delivered,
         "history": [asdict(row) for row in state.history],
         "controller": state.controller,
+        "told": state.told,
     }
     save_state(folder, tensors, fields)
 
@@ -142,6 +146,7 @@ def load(path: str | Path) -> Checkpoint:
             control=_under(tensors, "control/"),
             history=[TrialRow(**row) for row in fields["history"]],
             controller=fields.get("controller"),
+            told=[str(subject) for subject in fields.get("told", ())],
         )
         _check_consistent(state)
         return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]), fields.get("engine"))
