@@ -266,6 +266,7 @@ class Loop:
             seconds_env=seconds[2],
             ended_by=episode.ended_by,
             disagreements=None if judgement.disagreement is None else judgement.disagreement.steps,
+            lost_candidates=None if ready is None else ready.lost,
         )
 
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:

@@ -39,6 +39,7 @@ class SearchedControl(Control):
             self.predict_trial(found.params),
             found.predicted_return,
             lambda: found.bad_rollouts,
+            found.lost,
         )
 
     def search(self) -> SearchReport:
@@ -52,7 +53,7 @@ class SearchedControl(Control):
             context.say(f"trial {context.state.trials}: {self._what_went_bad(report)}")
         found = {"predicted_return": report.predicted_return, "bad_rollouts": report.bad_rollouts}
         for sink in context.sinks:
-            sink.improved(context.state.trials, {**found, "restarts": report.restarts})
+            sink.improved(context.state.trials, {**found, "restarts": report.restarts, "lost": report.lost})
         return report
 
     def imagination(self) -> Imagination:
