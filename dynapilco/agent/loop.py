@@ -19,6 +19,7 @@ from torch import Tensor
 from dynapilco.agent.config import AUTO, AgentConfig
 from dynapilco.agent.context import Context, env_seed
 from dynapilco.agent.control import Prediction, Ready, choose, make_control, pays_for_life
+from dynapilco.agent.control.unused import unused_text
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.state import LoopState
@@ -146,12 +147,14 @@ class Loop:
         return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart, verdict)
 
     def _choose_control(self) -> None:
-        """Decide once what acts, where that is automatic."""
-        if self.config.controller != AUTO or self.state.controller is not None:
-            return
-        self.state.controller, why = choose(self.task, self.state.data)
-        self.control = make_control(self.config.controller, self.context)
-        self.context.say(why)
+        """Decide once what acts, where that is automatic, and say which settings it does not look at."""
+        if self.config.controller == AUTO and self.state.controller is None:
+            self.state.controller, why = choose(self.task, self.state.data)
+            self.control = make_control(self.config.controller, self.context)
+            self.context.say(why)
+        unused = unused_text(self.config, self.state.controller or self.config.controller)
+        if unused is not None:
+            self.context.say(unused, once="unused")
 
     def _explore(self, record: bool, on_step: OnStep | None) -> Trial | None:
         task, trial = self.task, self.state.trials

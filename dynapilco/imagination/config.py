@@ -56,14 +56,26 @@ class ImaginationConfig:
     def __post_init__(self) -> None:
         check = Checks(self, "imagination")
         check.at_least(1, "num_envs", "length", "least_updates", "updates_at_once", "prefill", "rounds")
-        if self.final_length is not None:
-            check.at_least(1, "final_length")
         check.number(0, "updates_per_step", "noise")
         check.share("real_share", zero=True)
-        check.at_least(0, "grow_from")
-        check.at_least(self.grow_from, "grow_until", words=f"grow_from={self.grow_from} or more")
+        self._check_growth(check)
         check.at_least(0, "draws", words="0 (what suits the method) or more")
         check.word("follow", FOLLOW)
+
+    def _check_growth(self, check: Checks) -> None:
+        if self.final_length is None:
+            for name in ("grow_from", "grow_until"):
+                if getattr(self, name):
+                    raise check.refuse(name, "a final_length beside it, for without one the length does not grow")
+            return
+        check.at_least(1, "final_length")
+        check.at_least(0, "grow_from")
+        check.at_least(
+            max(1, self.grow_from),
+            "grow_until",
+            words="the environment steps, 1 or more and no fewer than "
+            f"grow_from={self.grow_from}, at which the length is final_length={self.final_length}",
+        )
 
     def length_at(self, env_steps: int) -> int:
         """Steps of an imagined rollout after so many real steps (MBPO's schedule, in environment steps)."""

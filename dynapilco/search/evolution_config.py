@@ -45,6 +45,8 @@ class EvolutionConfig:
         check = Checks(self, "evolution")
         check.at_least(1, "generations", "fresh_starts", "patience", "draws", "particles", "first_horizon")
         check.at_least(4, "population")
+        if self.population % 2:
+            raise check.refuse("population", "an even number: policies come in pairs")
         check.above_zero("spread", "learning_rate")
         check.share("risk_share")
         check.number(0, "risk_weight")

@@ -227,7 +227,7 @@ def test_what_a_particle_does_after_its_end_does_not_matter():
         ({"generations": 0}, "generations"), ({"population": 3}, "population"), ({"spread": 0.0}, "spread"),
         ({"learning_rate": float("nan")}, "learning_rate"), ({"objective": "luck"}, "objective"),
         ({"risk_share": 0.0}, "risk_share"), ({"risk_weight": -1.0}, "risk_weight"), ({"draws": 1.5}, "draws"),
-        ({"patience": True}, "patience"),
+        ({"patience": True}, "patience"), ({"population": 33}, "population=33: expected an even number"),
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(change, named):
