@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dynapilco.agent.episode import Episode
-from dynapilco.tasks import FlatEnv, Task
+from dynapilco.core.errors import FunctionFault
+from dynapilco.tasks import FlatEnv, StepFunction, Task
 from dynapilco.tasks.flat import ENDED, REWARD
 
 TOLERANCE = 1e-3
@@ -41,6 +42,11 @@ def disagreement(task: Task, env: FlatEnv, episode: Episode) -> Disagreement | N
 
     Functions are tried on the observations and, where the environment shows its true state, on that: sensor noise is
     no disagreement. A step counts when it disagrees either way.
+
+    Raises
+    ------
+    FunctionFault
+        When a function raises, or gives anything but a number for each step.
     """
     knows_reward, knows_end = REWARD not in task.learned, ENDED not in task.learned
     if not (knows_reward or knows_end):
@@ -56,12 +62,10 @@ def disagreement(task: Task, env: FlatEnv, episode: Episode) -> Disagreement | N
     values = (
         _reward_text(task, views[0], episode, step) if wrong_reward[step] else _end_text(task, views[0], episode, step)
     )
-    state, action, after = (part[step].tolist() for part in views[0])
-    where = f"state {_short(state)}, action {_short(action)}, next state {_short(after)}"
-    return Disagreement(int(wrong.sum()), f"at step {step} {values} ({where})")
+    return Disagreement(int(wrong.sum()), f"at step {step} {values} ({_where(views[0], step)})")
 
 
-View = tuple[Tensor, Tensor, Tensor]
+View = tuple[Tensor, ...]
 """States (T, D), actions (T, M) and next states (T, D), float64."""
 
 
@@ -92,13 +96,45 @@ def _wrong_rewards(task: Task, view: View, episode: Episode) -> np.ndarray:
 
 
 def _rewards(task: Task, view: View) -> np.ndarray:
-    return task.reward(*view, torch).detach().numpy()
+    return _called("reward", task.reward, view)
 
 
 def _margins(task: Task, view: View) -> np.ndarray:
     if task.margin is None:
         return np.ones(len(view[1]))
-    return task.margin(*view, torch).detach().numpy()
+    return _called("margin (or terminated)", task.margin, view)
+
+
+def _called(title: str, function: StepFunction, view: View) -> np.ndarray:
+    """Values (T,) of a known function; of one that fails the first step is sought at which it fails."""
+    try:
+        return _values(function, view)
+    except Exception as error:  # whatever somebody's function raises
+        for step in range(len(view[1])):
+            one = tuple(part[step : step + 1] for part in view)
+            try:
+                _values(function, one)
+            except Exception as here:
+                raise FunctionFault(
+                    f"the known {title} fails at step {step}: {_reason(here)} ({_where(one, 0)})"
+                ) from here
+        count = len(view[1])
+        raise FunctionFault(
+            f"the known {title} fails on {count} steps at once, and not on each: {_reason(error)}"
+        ) from error
+
+
+def _values(function: StepFunction, view: View) -> np.ndarray:
+    state, action, after = view
+    values = function(state, action, after, torch)
+    if not isinstance(values, Tensor) or values.shape != view[1].shape[:1]:
+        got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"it gives {got}, expected a tensor ({len(view[1])},)")
+    return values.detach().numpy()
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _wrong_ends(task: Task, view: View, episode: Episode) -> np.ndarray:
@@ -118,6 +154,11 @@ def _end_text(task: Task, view: View, episode: Episode, step: int) -> str:
     if task.margin is None:
         return f"{what} and no end is known (a margin says when episodes end)"
     return f"the known margin is {_margins(task, view)[step]:.6g} and {what}"
+
+
+def _where(view: View, step: int) -> str:
+    state, action, after = (_short(part[step].tolist()) for part in view)
+    return f"state {state}, action {action}, next state {after}"
 
 
 def _short(values: list[float]) -> str:

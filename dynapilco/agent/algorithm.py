@@ -256,7 +256,8 @@ class DynaPILCO(BaseAlgorithm):
             When the environment raises or gives bad numbers; the sound steps of the trial are kept and, where there is
             a folder for it, saved. ``on_env_error="continue"`` goes on with the next trial instead.
         UserError
-            For a disagreement under ``on_disagreement="stop"``; its trial is kept and saved, too.
+            For a disagreement under ``on_disagreement="stop"``, and for a known function that fails on what happened;
+            the trial is kept and saved, too.
         """
         if not isinstance(total_timesteps, (int, np.integer)) or total_timesteps < 1:
             raise UserError(f"total_timesteps={total_timesteps!r}: expected an integer of at least 1")
@@ -409,7 +410,7 @@ class DynaPILCO(BaseAlgorithm):
         if self._in_trial:
             raise UserError("evaluate() in the middle of a trial would reset its environment: use EvalCallback there")
         controller = self.loop.delivered_controller("evaluation")
-        return evaluate(self._inner_env(), self.task, controller, self.config.seed, episodes)
+        return evaluate(self._inner_env(), self.task, controller, self.config.seed, episodes, self.loop.hear)
 
     def imagine(
         self, num_envs: int = 1, horizon: int | None = None, starts: str = "auto", follow: str = "draw", draws: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.core.checks import Checks
 from dynapilco.dynamics.config import DynamicsConfig
 from dynapilco.imagination.config import ALGORITHMS, ImaginationConfig
 from dynapilco.planning.config import PLANNERS, PlanningConfig
@@ -53,12 +53,9 @@ class ExplorationConfig:
     """Environment steps before the first policy trial, at least, where episodes may end early: more trials explore."""
 
     def __post_init__(self) -> None:
-        if self.kind not in EXPLORATIONS:
-            raise unknown_name("exploration kind", self.kind, EXPLORATIONS)
-        if self.trials < 1:
-            raise UserError(f"exploration trials={self.trials!r}: expected at least 1")
-        if self.least_steps < 1:
-            raise UserError(f"exploration least_steps={self.least_steps!r}: expected at least 1")
+        check = Checks(self, "exploration")
+        check.word("kind", EXPLORATIONS, "exploration kind")
+        check.at_least(1, "trials", "least_steps")
 
 
 @dataclass(frozen=True)
@@ -112,19 +109,15 @@ class AgentConfig:
     imagination: ImaginationConfig = field(default_factory=ImaginationConfig)
 
     def __post_init__(self) -> None:
-        if self.controller not in CONTROLLERS:
-            raise unknown_name("controller", self.controller, CONTROLLERS)
-        for name in ("on_env_error", "on_disagreement"):
-            if getattr(self, name) not in REACTIONS:
-                raise unknown_name(name, getattr(self, name), REACTIONS)
-        if self.history < 1:
-            raise UserError(f"history={self.history!r}: expected 1 (no history) or more observations")
+        check = Checks(self)
+        check.word("controller", CONTROLLERS)
+        check.word("on_env_error", REACTIONS)
+        check.word("on_disagreement", REACTIONS)
+        check.at_least(1, "history", words="1 (no history) or more observations")
+        check.at_least(0, "seed", words="0 or more")
+        check.at_least(1, "total_timesteps", words="at least 1 environment step")
         if self.angles not in ANGLES:
             parse_pairs(self.angles)
-        if self.seed < 0:
-            raise UserError(f"seed={self.seed!r}: expected 0 or more")
-        if self.total_timesteps < 1:
-            raise UserError(f"total_timesteps={self.total_timesteps!r}: expected at least 1 environment step")
 
 
 def acting_name(controller: str, trial: int | None) -> str:

@@ -102,17 +102,25 @@ class Context:
 
         return report
 
-    def say(self, text: str) -> None:
-        """Tell all sinks."""
-        for sink in self.sinks:
-            sink.message(text)
+    def say(self, text: str, once: str = "") -> None:
+        """Tell all sinks; what has a name ``once`` is told once in a run."""
+        if self._first_time(once):
+            for sink in self.sinks:
+                sink.message(text)
 
-    def warn(self, text: str) -> None:
-        """Tell all sinks; where there are none, by a Python warning."""
+    def warn(self, text: str, once: str = "") -> None:
+        """The same; where there are no sinks, by a Python warning."""
         if self.sinks:
-            self.say(text)
-        else:
+            self.say(text, once)
+        elif self._first_time(once):
             warnings.warn(text, stacklevel=2)
+
+    def _first_time(self, once: str) -> bool:
+        if once and once in self.state.told:
+            return False
+        if once:
+            self.state.told = [*self.state.told, once]
+        return True
 
 
 def env_seed(seed: int, purpose: str, index: int) -> int:

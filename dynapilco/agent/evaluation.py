@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import gymnasium
@@ -9,8 +10,10 @@ import numpy as np
 
 from dynapilco.agent.context import env_seed
 from dynapilco.agent.episode import Controller, run_episode
+from dynapilco.agent.watch import succeeded
 from dynapilco.core.errors import UserError
 from dynapilco.tasks import Task
+from dynapilco.tasks.contract import warn
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,17 @@ class Evaluation:
         return None if self.successes is None else float(np.mean(self.successes))
 
 
-def evaluate(env: gymnasium.Env, task: Task, controller: Controller, seed: int, episodes: int) -> Evaluation:
+def evaluate(
+    env: gymnasium.Env,
+    task: Task,
+    controller: Controller,
+    seed: int,
+    episodes: int,
+    tell: Callable[[str], None] = warn,
+) -> Evaluation:
     """Run ``episodes`` episodes with reset seeds derived from ``seed``, the same ones at every call.
+
+    ``tell`` hears of what is odd about the environment and no error; a Python warning by default.
 
     Raises
     ------
@@ -42,15 +54,16 @@ def evaluate(env: gymnasium.Env, task: Task, controller: Controller, seed: int, 
         When ``episodes`` is below 1.
     EnvironmentFault
         When the environment misbehaves: half an episode judges nothing.
+    FunctionFault
+        When the success rule fails.
     """
     if episodes < 1:
         raise UserError(f"episodes={episodes!r}: expected at least 1")
-    returns, successes, flat = [], [], task.flat(env)
+    returns, successes, flat = [], [], task.flat(env, tell)
     for index in range(episodes):
         episode = run_episode(flat, controller, env_seed(seed, "evaluation", index), task.horizon)
         if episode.fault is not None:
             raise episode.fault
         returns.append(float(episode.rewards.sum(dtype=np.float64)))
-        if task.success is not None:
-            successes.append(bool(task.success(episode.states, np)))
+        successes.append(succeeded(task, episode))
     return Evaluation(returns, successes if task.success is not None else None)

@@ -19,11 +19,12 @@ from torch import Tensor
 from dynapilco.agent.config import AUTO, AgentConfig
 from dynapilco.agent.context import Context, env_seed
 from dynapilco.agent.control import Prediction, Ready, choose, make_control, pays_for_life
+from dynapilco.agent.control.unused import unused_text
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
 from dynapilco.agent.state import LoopState
 from dynapilco.agent.understanding import found_angles, found_text, looks_for_angles, restated, understood
-from dynapilco.agent.watch import Watch
+from dynapilco.agent.watch import Judgement, Watch
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.seeding import numpy_generator
 from dynapilco.dynamics import DynamicsModel, Transitions
@@ -62,12 +63,16 @@ class Loop:
     ) -> None:
         self.config, self.plain = config, plain
         self.task = task = understood(plain, config, None if state is None else state.angles)
-        self.env = task.flat(env, lambda text: self.context.warn(text))
+        self.env = task.flat(env, self.hear)
         self.watch = Watch(config, task, self.env)
         self.context = Context(config, task, device, state)
         self.control = make_control(config.controller, self.context)
         self._angles = self.state.angles
         self._before: LoopState | None = None
+
+    def hear(self, text: str) -> None:
+        """Tell, once in a run, of what is odd about the environment and no error."""
+        self.context.warn(text, once="environment")
 
     @property
     def state(self) -> LoopState:
@@ -138,12 +143,13 @@ class Loop:
             policy_time, acting_time = policy_time + acting_time, 0.0
         new = episode.transitions(self.state.trials)
         score = self._score(new)
-        row = self._row(episode, (model_time, policy_time, acting_time), ready, score)
+        judgement = self.watch.judge(episode)
+        row = self._row(episode, (model_time, policy_time, acting_time), judgement, ready, score)
         self._remember(new, row)
         self.control.keep(ready, row)
         fan = None if ready.prediction is None else self._fan(ready.prediction, episode)
         apart = self._spread(ready.prediction, episode)
-        verdict = self.watch.verdict(row, episode, self.context.warn)
+        verdict = self._verdict(row, episode, judgement)
         return Trial(row, fan, episode.frames, self._pit(score), self._rollout(new), apart, verdict)
 
     def _look_for_angles(self) -> None:
@@ -165,18 +171,20 @@ class Loop:
         """Go on from a state, with the task that it is about."""
         if state.angles != self._angles:
             self.task = understood(self.plain, self.config, state.angles)
-            self.env = self.task.flat(self.env.env, self.context.warn)
+            self.env = self.task.flat(self.env.env, self.hear)
             self.watch.task, self.watch.env, self.context.task = self.task, self.env, self.task
             self._angles = state.angles
         self.context.restore(state)
 
     def _choose_control(self) -> None:
-        """Decide once what acts, where that is automatic."""
-        if self.config.controller != AUTO or self.state.controller is not None:
-            return
-        self.state.controller, why = choose(self.task, self.state.data)
-        self.control = make_control(self.config.controller, self.context)
-        self.context.say(why)
+        """Decide once what acts, where that is automatic, and say which settings it does not look at."""
+        if self.config.controller == AUTO and self.state.controller is None:
+            self.state.controller, why = choose(self.task, self.state.data)
+            self.control = make_control(self.config.controller, self.context)
+            self.context.say(why)
+        unused = unused_text(self.config, self.state.controller or self.config.controller)
+        if unused is not None:
+            self.context.say(unused, once="unused")
 
     def _explore(self, record: bool, on_step: OnStep | None) -> Trial | None:
         task, trial = self.task, self.state.trials
@@ -185,11 +193,15 @@ class Loop:
         episode, seconds = _timed(lambda: self.act(lambda _, step: actions[step], record=record, on_step=on_step))
         if not episode.complete:
             return None
-        row = self._row(episode, (None, None, seconds))
+        judgement = self.watch.judge(episode)
+        row = self._row(episode, (None, None, seconds), judgement)
         new = episode.transitions(self.state.trials)
         self._remember(new, row)
-        verdict = self.watch.verdict(row, episode, self.context.warn)
+        verdict = self._verdict(row, episode, judgement)
         return Trial(row, None, episode.frames, rollout=self._rollout(new), fault=verdict)
+
+    def _verdict(self, row: TrialRow, episode: Episode, judgement: Judgement) -> UserError | None:
+        return self.watch.verdict(row, episode, judgement, lambda once, text: self.context.warn(text, once))
 
     def _remember(self, new: Transitions, row: TrialRow) -> None:
         state = self.state
@@ -247,12 +259,6 @@ class Loop:
 
     # -- what came of it ----------------------------------------------------------------------------------------
 
-    def success(self, episode: Episode) -> bool | None:
-        """The task's success rule on the true states; None where it has none, and for an episode that broke off."""
-        if self.task.success is None or episode.fault is not None:
-            return None
-        return bool(self.task.success(episode.states, np))
-
     @torch.no_grad()
     def _score(self, new: Transitions) -> OneStepScore:
         context = self.context
@@ -270,6 +276,7 @@ class Loop:
         self,
         episode: Episode,
         seconds: tuple[float | None, float | None, float],
+        judgement: Judgement,
         ready: Ready | None = None,
         score: OneStepScore | None = None,
     ) -> TrialRow:
@@ -282,7 +289,7 @@ class Loop:
             env_seconds=None if self.task.dt is None else steps * self.task.dt,
             ret=float(episode.rewards.sum(dtype=np.float64)),
             predicted_return=None if ready is None else ready.predicted_return,
-            success=self.success(episode),
+            success=judgement.success,
             model_nll=None if score is None else score.nll,
             coverage_95_one_step=None if score is None else score.coverage,
             coverage_95_horizon=None if prediction is None else self._horizon_coverage(prediction, observed),
@@ -291,7 +298,8 @@ class Loop:
             seconds_policy=seconds[1],
             seconds_env=seconds[2],
             ended_by=episode.ended_by,
-            disagreements=self.watch.disagreements(episode),
+            disagreements=None if judgement.disagreement is None else judgement.disagreement.steps,
+            lost_candidates=None if ready is None else ready.lost,
         )
 
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:

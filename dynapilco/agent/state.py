@@ -46,6 +46,8 @@ class LoopState:
         What acts, where it was chosen automatically.
     angles : list of list of int or None
         Columns of cosines and sines that were found in the first data; None where nobody looked.
+    told : list of str
+        Subjects of messages that are said once in a run, and were.
     """
 
     data: Transitions
@@ -59,6 +61,7 @@ class LoopState:
     history: list[TrialRow] = field(default_factory=list)
     controller: str | None = None
     angles: list[list[int]] | None = None
+    told: list[str] = field(default_factory=list)
 
     @property
     def trials(self) -> int:
@@ -88,6 +91,7 @@ def save(
         "history": [asdict(row) for row in state.history],
         "controller": state.controller,
         "angles": state.angles,
+        "told": state.told,
     }
     save_state(folder, tensors, fields)
 
@@ -147,6 +151,7 @@ def load(path: str | Path) -> Checkpoint:
             history=[TrialRow(**row) for row in fields["history"]],
             controller=fields.get("controller"),
             angles=_columns(fields.get("angles")),
+            told=[str(subject) for subject in fields.get("told", ())],
         )
         _check_consistent(state)
         return Checkpoint(state, dict(fields["config"]), dict(fields["environment"]), fields.get("engine"))

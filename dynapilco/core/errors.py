@@ -21,6 +21,10 @@ class EnvironmentFault(UserError):
     """An environment that raised, or gave what it must not give; the message names the step and the values."""
 
 
+class FunctionFault(UserError):
+    """A function of the user's (reward, margin, success) that raises or gives what it must not on real data."""
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UserError:
     """Build the error for an unknown name, listing the nearest valid ones first.
 

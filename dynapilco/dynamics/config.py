@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.core.checks import Checks
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,12 @@ class DynamicsConfig:
     neither bounds nor names as angles, positions or velocities; inf: they go anywhere."""
 
     def __post_init__(self) -> None:
-        for name, valid in (
-            ("targets", ("auto", "velocity", "corrected", "delta")),
-            ("noise", ("process", "observation")),
-        ):
-            if getattr(self, name) not in valid:
-                raise unknown_name(name, getattr(self, name), valid)
+        check = Checks(self, "dynamics")
+        check.word("targets", ("auto", "velocity", "corrected", "delta"), "targets")
+        check.word("noise", ("process", "observation"), "noise")
+        check.above_zero("prior_scale", "prior_output_scale")
+        check.number(0, "noise_floor")
         if not self.reach >= 1:
-            raise UserError(f"reach={self.reach!r}: expected a number of at least 1, or inf")
+            raise check.refuse("reach", "a number of at least 1, or inf")
         if self.hidden and min(self.hidden) < 1:
-            raise UserError(f"hidden={self.hidden!r}: expected layers of width 1 or more")
+            raise check.refuse("hidden", "layers of width 1 or more")

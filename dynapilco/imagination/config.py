@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.core.checks import Checks
 from dynapilco.imagination.cloud import FOLLOW
 
 ALGORITHMS = {
@@ -55,24 +54,28 @@ class ImaginationConfig:
     """td3 and ddpg: standard deviation of noise on actions, in half widths of the action box."""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "length", "least_updates", "updates_at_once", "prefill", "rounds"):
-            if getattr(self, name) < 1:
-                raise UserError(f"imagination {name}={getattr(self, name)!r}: expected at least 1")
-        if self.final_length is not None and self.final_length < 1:
-            raise UserError(f"imagination final_length={self.final_length!r}: expected at least 1")
-        for name in ("updates_per_step", "noise"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"imagination {name}={getattr(self, name)!r}: expected a finite number of 0 or more")
-        if not 0 <= self.real_share <= 1:
-            raise UserError(f"imagination real_share={self.real_share!r}: expected a share in [0, 1]")
-        if not 0 <= self.grow_from <= self.grow_until:
-            raise UserError(
-                f"imagination grow_from={self.grow_from!r}, grow_until={self.grow_until!r}: expected steps in order"
-            )
-        if self.draws < 0:
-            raise UserError(f"imagination draws={self.draws!r}: expected 0 (what suits the method) or more")
-        if self.follow not in FOLLOW:
-            raise unknown_name("imagination follow", self.follow, FOLLOW)
+        check = Checks(self, "imagination")
+        check.at_least(1, "num_envs", "length", "least_updates", "updates_at_once", "prefill", "rounds")
+        check.number(0, "updates_per_step", "noise")
+        check.share("real_share", zero=True)
+        self._check_growth(check)
+        check.at_least(0, "draws", words="0 (what suits the method) or more")
+        check.word("follow", FOLLOW)
+
+    def _check_growth(self, check: Checks) -> None:
+        if self.final_length is None:
+            for name in ("grow_from", "grow_until"):
+                if getattr(self, name):
+                    raise check.refuse(name, "a final_length beside it, for without one the length does not grow")
+            return
+        check.at_least(1, "final_length")
+        check.at_least(0, "grow_from")
+        check.at_least(
+            max(1, self.grow_from),
+            "grow_until",
+            words="the environment steps, 1 or more and no fewer than "
+            f"grow_from={self.grow_from}, at which the length is final_length={self.final_length}",
+        )
 
     def length_at(self, env_steps: int) -> int:
         """Steps of an imagined rollout after so many real steps (MBPO's schedule, in environment steps)."""

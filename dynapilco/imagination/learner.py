@@ -23,6 +23,9 @@ from torch import Tensor
 
 from dynapilco.core.errors import CheckpointError, UserError, unknown_name
 from dynapilco.imagination.config import ALGORITHMS, OFF_POLICY
+from dynapilco.imagination.spaces import StillEnv
+from dynapilco.imagination.values import check_value
+from dynapilco.tasks import Task
 
 State = dict[str, Tensor]
 Report = Callable[[int, int, dict[str, float]], None]
@@ -41,6 +44,7 @@ RATES = ("exploration_rate",)
 CHECKS = 20
 """How often in a training the agent is looked at, told of, and kept as the last good one."""
 MOST_BREAKDOWNS = 3
+REHEARSAL_ENVS = 2
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
@@ -58,12 +62,12 @@ def algorithm_options(name: str) -> dict[str, Any]:
 
 
 def check_options(name: str, given: dict[str, Any]) -> None:
-    """Refuse arguments that an algorithm does not take.
+    """Refuse arguments that an algorithm does not take, and values that they cannot have.
 
     Raises
     ------
     UserError
-        Naming the valid ones.
+        Naming the valid ones, or the value and what is expected.
     """
     valid = algorithm_options(name)
     for key in given:
@@ -71,6 +75,7 @@ def check_options(name: str, given: dict[str, Any]) -> None:
             raise UserError(f"{name} option {key!r} is not yours to give: the section imagination decides it")
         if key not in valid:
             raise unknown_name(f"{name} option", key, valid)
+        check_value(name, key, given[key])
 
 
 def check_actions(name: str, space: spaces.Space) -> None:
@@ -103,10 +108,46 @@ def build_agent(name: str, env: VecEnv, device: torch.device, options: dict[str,
     given = {key: dict(value) if isinstance(value, dict) else value for key, value in given.items()}  # SB3 adds to it
     try:
         agent = algorithm_class(name)("MlpPolicy", env, device=device, verbose=0, **given)  # pyright: ignore
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(f"stable-baselines3 refuses these options of {name}: {error}") from error
+    except Exception as error:  # whatever stable-baselines3 or torch raise about a value
+        raise _refused(name, options, error) from error
     agent.set_logger(Logger(folder=None, output_formats=[]))
     return agent
+
+
+def rehearse(name: str, task: Task, device: torch.device, options: dict[str, Any]) -> None:
+    """Let a fresh agent take a few steps and updates where nothing happens, so that bad options are found before a run.
+
+    Parameters
+    ----------
+    task : Task
+        See :func:`~dynapilco.imagination.spaces.learning_task`.
+    device : torch.device
+    options : dict
+        As they were given.
+
+    Raises
+    ------
+    UserError
+        For whatever the algorithm raises.
+    """
+    short: dict[str, Any] = {"n_steps": 2 * REHEARSAL_ENVS} if name not in OFF_POLICY else {
+        "learning_starts": 0, "train_freq": 1, "gradient_steps": 1,
+    }  # fmt: skip
+    small = {**options, **short}
+    for key, most in (("n_epochs", 1), ("buffer_size", 100)):
+        if key in algorithm_options(name):
+            small[key] = most
+    agent = build_agent(name, StillEnv(task, REHEARSAL_ENVS), device, small)
+    try:
+        agent.learn(2 * REHEARSAL_ENVS * REHEARSAL_ENVS, log_interval=None)  # pyright: ignore[reportArgumentType]
+    except Exception as error:  # whatever stable-baselines3 or torch raise about a value
+        raise _refused(name, options, error) from error
+
+
+def _refused(name: str, options: dict[str, Any], error: Exception) -> UserError:
+    reason = " ".join(str(error).split())
+    told = {key: value for key, value in options.items() if key not in OURS}
+    return UserError(f"stable-baselines3 refuses these options of {name}, {told!r}: {type(error).__name__}: {reason}")
 
 
 # -- as tensors -------------------------------------------------------------------------------------------------------

@@ -41,10 +41,11 @@ class NoEnv(VecEnv):
     ----------
     task : Task
         See :func:`learning_task`.
+    num_envs : int
     """
 
-    def __init__(self, task: Task) -> None:
-        super().__init__(1, observed_space(task), task.codec.space)
+    def __init__(self, task: Task, num_envs: int = 1) -> None:
+        super().__init__(num_envs, observed_space(task), task.codec.space)
 
     def reset(self) -> Any:
         """There is nothing to reset."""
@@ -76,3 +77,19 @@ class NoEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """Nothing is wrapped."""
         return [False for _ in self._get_indices(indices)]
+
+
+class StillEnv(NoEnv):
+    """The spaces of a task, in which nothing moves, is paid or ends: to try an agent out."""
+
+    def reset(self) -> Any:
+        """Zeros (N, D)."""
+        return np.zeros((self.num_envs, *(self.observation_space.shape or ())), np.float32)
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Nothing comes of actions."""
+
+    def step_wait(self) -> Any:
+        """Zeros again."""
+        nothing = np.zeros(self.num_envs, np.float32)
+        return self.reset(), nothing, nothing.astype(bool), [{} for _ in range(self.num_envs)]

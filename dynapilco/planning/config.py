@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.core.checks import Checks
 from dynapilco.rollout.risk import OBJECTIVES
 
 PLANNERS = {
@@ -61,26 +60,15 @@ class PlanningConfig:
     """mean_minus_std and optimistic: how many standard deviations."""
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "population", "iterations", "draws", "particles"):
-            if getattr(self, name) < 1:
-                raise UserError(f"planning {name}={getattr(self, name)!r}: expected at least 1")
-        for name in ("elite_share", "risk_share", "discount"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a share in (0, 1]")
-        for name in ("momentum", "kept_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a share in [0, 1)")
-        for name in ("initial_std", "temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a finite number above 0")
-        for name in ("noise_exponent", "risk_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"planning {name}={getattr(self, name)!r}: expected a finite number of 0 or more")
-        if not 1 <= self.shrink < math.inf:
-            raise UserError(f"planning shrink={self.shrink!r}: expected a finite number of at least 1")
-        for name, valid in (("propagation", PROPAGATIONS), ("objective", OBJECTIVES)):
-            if getattr(self, name) not in valid:
-                raise unknown_name(f"planning {name}", getattr(self, name), valid)
+        check = Checks(self, "planning")
+        check.at_least(1, "horizon", "population", "iterations", "draws", "particles")
+        check.share("elite_share", "risk_share", "discount")
+        check.share("momentum", "kept_share", zero=True, one=False)
+        check.above_zero("initial_std", "temperature")
+        check.number(0, "noise_exponent", "risk_weight")
+        check.number(1, "shrink")
+        check.word("propagation", PROPAGATIONS)
+        check.word("objective", OBJECTIVES)
 
     @property
     def elites(self) -> int:

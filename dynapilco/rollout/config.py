@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.core.checks import Checks
 
 PROPAGATIONS = {
     "tsinf": "each particle keeps its own sampled function for the whole rollout",
@@ -38,20 +38,13 @@ class RolloutConfig:
     """With draws = 0: no more functions than this where each is a whole set of weights, for they cost time."""
 
     def __post_init__(self) -> None:
-        if self.propagation not in PROPAGATIONS:
-            raise unknown_name("propagation", self.propagation, PROPAGATIONS)
-        if self.starts not in STARTS:
-            raise unknown_name("rollout starts", self.starts, STARTS)
-        if self.horizon < 0:
-            raise UserError(f"horizon={self.horizon!r}: expected at least 1 step, or 0 for the whole trial")
-        if self.total_particles < 1:
-            raise UserError(f"total_particles={self.total_particles!r}: expected at least 1")
-        if self.most_weight_sets < 1:
-            raise UserError(f"most_weight_sets={self.most_weight_sets!r}: expected at least 1")
-        if not 0 < self.discount <= 1:
-            raise UserError(f"discount={self.discount!r}: expected a number in (0, 1]")
-        if self.draws < 0:
-            raise UserError(f"draws={self.draws!r}: expected 0 (automatic) or more")
+        check = Checks(self, "rollout")
+        check.word("propagation", PROPAGATIONS, "propagation")
+        check.word("starts", STARTS)
+        check.at_least(0, "horizon", words="at least 1 step, or 0 for the whole trial")
+        check.at_least(1, "total_particles", "most_weight_sets")
+        check.share("discount")
+        check.at_least(0, "draws", words="0 (automatic) or more")
 
     def steps(self, trial: int) -> int:
         """Steps of an imagined rollout, for trials of ``trial`` steps."""

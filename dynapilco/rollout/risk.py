@@ -10,6 +10,8 @@ OBJECTIVES = {
     "mean_minus_std": "mean minus risk_weight standard deviations over particles",
     "optimistic": "mean plus risk_weight standard deviations over functions (exploration)",
 }
+BY_MEAN = ("mean", "optimistic")
+"""Objectives under which the mean says what a policy is worth in use: optimism is for finding out."""
 
 
 def risk_value(returns: Tensor, objective: str, share: float, weight: float) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynapilco.core.errors import UserError, unknown_name
+from dynapilco.core.checks import Checks
 from dynapilco.rollout.risk import OBJECTIVES, risk_value
 
 
@@ -67,30 +67,17 @@ class SearchConfig:
     """Power of the reward from half of the steps on; in between it moves geometrically."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "screening_steps", "survivors", "refresh_every", "redraw_every", "fresh_starts"):
-            value, least = getattr(self, name), 0 if name == "fresh_starts" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UserError(f"{name}={value!r}: expected a whole number of at least {least}")
-        numbers = ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power", "action_noise")
-        for name in (*numbers, "adjoint_limit", "optimism", "final_credit_seconds", "risk_weight"):
-            if not _is_number(getattr(self, name)):
-                raise UserError(f"{name}={getattr(self, name)!r}: expected a number")
-        if not isinstance(self.credit_seconds, (tuple, list)) or not all(map(_is_number, self.credit_seconds)):
-            raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more numbers, as in (0.5, 2.0)")
-        for name in ("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number above 0")
+        check = Checks(self, "search")
+        check.at_least(1, "steps", "screening_steps", "survivors", "refresh_every", "redraw_every")
+        check.at_least(0, "fresh_starts")
+        check.above_zero("learning_rate", "clip_norm", "initial_reward_power", "final_reward_power")
+        check.number(0, "action_noise", "adjoint_limit", "optimism", "final_credit_seconds", "risk_weight")
         if not self.credit_seconds or not all(0 <= s < math.inf for s in self.credit_seconds):
-            raise UserError(f"credit_seconds={self.credit_seconds!r}: expected one or more finite numbers of 0 or more")
-        if self.objective not in OBJECTIVES:
-            raise unknown_name("search objective", self.objective, OBJECTIVES)
+            raise check.refuse("credit_seconds", "one or more finite numbers of 0 or more")
+        check.share("risk_share")
+        check.word("objective", OBJECTIVES)
         if self.objective != "mean" and self.optimism:
-            raise UserError(f"optimism={self.optimism!r}: expected 0 beside objective={self.objective!r}")
-        if not _is_number(self.risk_share) or not 0 < self.risk_share <= 1:
-            raise UserError(f"risk_share={self.risk_share!r}: expected a share in (0, 1]")
-        for name in ("action_noise", "adjoint_limit", "optimism", "final_credit_seconds", "risk_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name}={getattr(self, name)!r}: expected a finite number of 0 or more")
+            raise check.refuse("optimism", f"0 beside objective={self.objective!r}")
 
     def worth(self, rewards: Tensor) -> Tensor:
         """What a step is worth, (R,), from rewards (T, R, S, P) of S functions with P particles each."""
@@ -104,7 +91,3 @@ def optimistic_mean(values: Tensor, beta: float) -> Tensor:
     if beta == 0:
         return values.mean(1)
     return (torch.logsumexp(beta * values, 1) - math.log(values.shape[1])) / beta
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

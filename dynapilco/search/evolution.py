@@ -21,6 +21,7 @@ from dynapilco.rollout.risk import risk_value
 from dynapilco.search.evolution_config import EvolutionConfig
 from dynapilco.search.imagination import Imagination, only_finite, predicted_returns
 from dynapilco.search.report import SearchReport
+from dynapilco.search.rivals import Rivals, Tried
 
 MOMENTUM = 0.9
 LAST_STEP = 0.1
@@ -74,23 +75,17 @@ class EvolutionSearch:
         warm = None if warm is None or not len(warm) else warm
         starts = starts if warm is None else torch.cat([warm, starts])
         first = self._best_start(starts)
-        centre, best = self._ascend(starts[first].clone())
-        finalists = [centre, best, starts[first]] if best is not None else [centre, starts[first]]
+        finalists = [*self._ascend(starts[first].clone()), starts[first]]
         origin = ["warm" if warm is not None and first < len(warm) else "fresh"] * len(finalists)
         if warm is not None:  # as they were: a search never has to accept less than it began with
             finalists, origin = [*finalists, *warm], [*origin, *["unchanged"] * len(warm)]
         rows = torch.stack(finalists)
-        returns = self._evaluate(rows, self._worth)
+        returns = self._evaluate(rows, config.worth)
         winner = int(returns.argmax()) if bool(torch.isfinite(returns).any()) else len(returns) - 1
         params = rows[winner].clone()
         self.imagination = replace(self.imagination, discount=1.0)
         predicted = float(self._evaluate(params.unsqueeze(0)))  # once more: the winner's own samples flatter it
         return SearchReport(params, predicted, origin[winner], returns.tolist(), self.bad_rollouts, 0, 0)
-
-    def _worth(self, rewards: Tensor) -> Tensor:
-        """What a step is worth by the objective, (R,), from rewards (T, R, S, P)."""
-        config = self.config
-        return risk_value(rewards.mean(0), config.objective, config.risk_share, config.risk_weight)
 
     def _unit(self) -> Tensor:
         """How far apart fresh policies lie, parameter by parameter, (n,)."""
@@ -100,27 +95,30 @@ class EvolutionSearch:
     def _best_start(self, starts: Tensor) -> int:
         """The best row, by rollouts as long as it needs."""
         while True:
-            values, alive = self._values(starts)
-            best = int(values.argmax())
-            if not self._lengthen(float(alive[best])):
+            tried = self._try(starts)
+            best = int(tried.values.argmax())
+            if not self._lengthen(float(tried.alive[best])):
                 return best
 
-    def _ascend(self, centre: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The last centre, and the best single policy at the longest horizon, None where none was finite."""
-        config = self.config
-        momentum, best, top = torch.zeros_like(centre), None, -torch.inf
-        top_centre, since = -torch.inf, 0
+    def _ascend(self, centre: Tensor) -> list[Tensor]:
+        """The last centre and the best one, the best single policy and the last leader.
+
+        What a policy is worth differs from generation to generation by the functions and the noise that are drawn, so
+        that records over generations go to the lucky. The best so far are therefore tried again in every generation,
+        under the same draws as those that challenge them: the present centre, and the last generation's leader.
+        """
+        config, half = self.config, self.config.population // 2
+        momentum, rivals, since = torch.zeros_like(centre), Rivals(centre), 0
         for generation in range(config.generations):
-            half = config.population // 2
             noise = torch.randn(half, len(centre), generator=self.generator, device=centre.device)
             away = config.spread * self.unit * noise
             rows = torch.cat([centre.unsqueeze(0), centre + away, centre - away])
-            values, alive = self._values(rows)
+            everyone = self._try(torch.cat([rows, rivals.rows()]))
+            values = everyone.values[: len(rows)]
+            better = rivals.judge(everyone, centre, self.config)
+            since = 0 if generation == 0 or better else since + 1
             leader = int(values.argmax())
-            if float(values[leader]) > top:
-                top, best = float(values[leader]), rows[leader].clone()
-            since = 0 if float(values[0]) > top_centre else since + 1
-            top_centre = max(top_centre, float(values[0]))
+            rivals.leader = rows[leader].clone()
             utility = _utilities(values[1:])
             momentum = MOMENTUM * momentum + (1 - MOMENTUM) * (utility[:half] - utility[half:]) @ noise
             rate = config.learning_rate * (1 - (1 - LAST_STEP) * generation / config.generations)
@@ -128,11 +126,11 @@ class EvolutionSearch:
             centre = centre + length * self.unit * momentum / momentum.norm().clamp_min(1e-12)
             if self.callback is not None:
                 self.callback(generation + 1, config.generations, {"predicted_return": float(values[0])})
-            if self._lengthen(float(alive[leader])):
-                top, top_centre, since, best = -torch.inf, -torch.inf, 0, None
+            if self._lengthen(float(everyone.alive[leader])):
+                since = 0
             if since >= config.patience:
                 break
-        return centre, best
+        return [centre, rivals.centre, rivals.best, rivals.leader]
 
     def _lengthen(self, alive: float) -> bool:
         """Twice as long rollouts from now on, where the best policy outlives them and trials are longer."""
@@ -142,21 +140,21 @@ class EvolutionSearch:
         self.steps = min(whole, 2 * self.steps)
         return True
 
-    def _values(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What policies (R, n) are worth over the present horizon, and the share that still goes on; (R,) each."""
+    def _try(self, rows: Tensor) -> Tried:
+        """Imagine policies (R, n) over the present horizon, all under the same draws."""
         im, config = replace(self.imagination, steps=self.steps), self.config
         draw = im.sample_draw(self.generator)
         trajectories = im.simulator(draw, self.policy)(rows, im.noise(draw, len(rows), self.generator), im.horizon)
-        hard = step_rewards(im.task, trajectories, discount=im.discount).sum(0)
-        values = risk_value(hard, config.objective, config.risk_share, config.risk_weight)
-        bad = ~torch.isfinite(values)
-        self.bad_rollouts += int(bad.sum())
+        returns = step_rewards(im.task, trajectories, discount=im.discount).sum(0)
+        values = risk_value(returns, config.objective, config.risk_share, config.risk_weight)
+        self.bad_rollouts += int((~torch.isfinite(values)).sum())
         if not im.task.ends:
-            return only_finite(values), torch.zeros_like(values)
-        soft = step_rewards(im.task, trajectories, smooth=True).sum(0).mean((1, 2))
+            return Tried(returns, only_finite(values), torch.zeros_like(values))
+        soft = step_rewards(im.task, trajectories, smooth=True).sum(0)
         states, actions = trajectories.states, trajectories.actions
         alive = ~im.task.ended(states[:-1], actions, states[1:], torch).any(0)
-        return only_finite(values + TIE_BREAK * torch.nan_to_num(soft)), alive.to(values.dtype).mean((1, 2))
+        values = only_finite(values + TIE_BREAK * torch.nan_to_num(soft.mean((1, 2))))
+        return Tried(returns + TIE_BREAK * torch.nan_to_num(soft), values, alive.to(values.dtype).mean((1, 2)))
 
     def _evaluate(self, rows: Tensor, worth: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """What policies (R, n) are worth over whole rollouts, (R,): their mean returns, or by ``worth``."""
@@ -166,6 +164,11 @@ class EvolutionSearch:
 
 
 def _utilities(values: Tensor) -> Tensor:
-    """Ranks of values (R,), centred and between -1/2 and 1/2; what is not finite comes last."""
-    ranks = values.argsort(stable=True).argsort(stable=True).to(values.dtype)
+    """Ranks of values (R,), centred and between -1/2 and 1/2; equals share the mean of their ranks.
+
+    What is not finite comes last.
+    """
+    order = values.sort().values
+    first, end = torch.searchsorted(order, values), torch.searchsorted(order, values, right=True)
+    ranks = (first + end - 1).to(values.dtype) / 2
     return ranks / max(1, len(values) - 1) - 0.5

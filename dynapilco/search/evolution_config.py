@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from dynapilco.core.errors import UserError, unknown_name
-from dynapilco.rollout.risk import OBJECTIVES
+from torch import Tensor
+
+from dynapilco.core.checks import Checks
+from dynapilco.rollout.risk import OBJECTIVES, risk_value
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class EvolutionConfig:
     fresh_starts: int = 64
     """Newly initialised policies of which, with the warm ones, the best is the first centre."""
     patience: int = 15
-    """Generations without a better centre after which a search ends."""
+    """Generations after which a search ends, without a centre that is better than the best one under the same draws, by
+    two standard errors."""
     spread: float = 0.3
     """Standard deviation around the centre, in units of how far new policies lie apart."""
     learning_rate: float = 0.1
@@ -40,24 +42,16 @@ class EvolutionConfig:
     """mean_minus_std and optimistic: how many standard deviations."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("generations", 1),
-            ("population", 4),
-            ("fresh_starts", 1),
-            ("patience", 1),
-            ("draws", 1),
-            ("particles", 1),
-            ("first_horizon", 1),
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UserError(f"evolution {name}={value!r}: expected a whole number of at least {least}")
-        for name in ("spread", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"evolution {name}={getattr(self, name)!r}: expected a finite number above 0")
-        if not 0 < self.risk_share <= 1:
-            raise UserError(f"evolution risk_share={self.risk_share!r}: expected a share in (0, 1]")
-        if not 0 <= self.risk_weight < math.inf:
-            raise UserError(f"evolution risk_weight={self.risk_weight!r}: expected a finite number of 0 or more")
-        if self.objective not in OBJECTIVES:
-            raise unknown_name("evolution objective", self.objective, OBJECTIVES)
+        check = Checks(self, "evolution")
+        check.at_least(1, "generations", "fresh_starts", "patience", "draws", "particles", "first_horizon")
+        check.at_least(4, "population")
+        if self.population % 2:
+            raise check.refuse("population", "an even number: policies come in pairs")
+        check.above_zero("spread", "learning_rate")
+        check.share("risk_share")
+        check.number(0, "risk_weight")
+        check.word("objective", OBJECTIVES)
+
+    def worth(self, rewards: Tensor) -> Tensor:
+        """What a step is worth by the objective, (R,), from rewards (T, R, S, P) of S functions with P particles."""
+        return risk_value(rewards.mean(0), self.objective, self.risk_share, self.risk_weight)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import gymnasium
 
+from dynapilco.core.errors import UserError
+from dynapilco.tasks.attributes import own_attributes
+from dynapilco.tasks.contract import shown
 from dynapilco.tasks.flat import Gauge
+from dynapilco.tasks.make import one_line
 from dynapilco.tasks.task import StepFunction, SuccessFunction
 
 
@@ -86,28 +88,25 @@ def known_ids() -> list[str]:
 
 
 def known_of(env: gymnasium.Env) -> Known:
-    """What is registered for the environment's id, under what the environment says about itself."""
-    described = Known()
-    if env.spec is not None and env.spec.id in _DESCRIPTIONS:
-        described = _DESCRIPTIONS[env.spec.id](env)
-    base: Any = env.unwrapped
-    own = {f.name: getattr(base, f.name) for f in fields(Known) if getattr(base, f.name, None) is not None}
-    return replace(described, **{name: value for name, value in own.items() if _is_ours(base, name, value)})
+    """What is registered for the environment's id, under what the environment says about itself.
+
+    Raises
+    ------
+    UserError
+        Where what is registered raises or is no :class:`Known`.
+    """
+    own = own_attributes(env.unwrapped, [f.name for f in fields(Known)])
+    return replace(_registered(env), **own)
 
 
-def _is_ours(base: Any, name: str, value: Any) -> bool:
-    """Whether an attribute is meant for us: others keep their last reward, or a method of their own, in ``reward``."""
-    if name not in ("reward", "margin"):
-        return True
-    if not callable(value):
-        return False
+def _registered(env: gymnasium.Env) -> Known:
+    if env.spec is None or env.spec.id not in _DESCRIPTIONS:
+        return Known()
+    what = f"environment {env.spec.id!r}: what is registered for it by register_known"
     try:
-        inspect.signature(value).bind(0, 0, 0, 0)
-    except TypeError:
-        warnings.warn(
-            f"{type(base).__name__}.{name} takes other arguments than (state, action, next_state, xp): it is not used, "
-            f"and what it is about is learned",
-            stacklevel=2,
-        )
-        return False
-    return True
+        described: Any = _DESCRIPTIONS[env.spec.id](env)
+    except Exception as error:  # whatever somebody's function raises
+        raise UserError(f"{what} raised {type(error).__name__}: {one_line(error)}") from error
+    if not isinstance(described, Known):
+        raise UserError(f"{what} gives {shown(described)}: expected a Known")
+    return described

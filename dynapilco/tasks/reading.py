@@ -7,18 +7,16 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from torch import Tensor
 
-from dynapilco.core.errors import EnvironmentFault, UserError
+from dynapilco.core.errors import UserError
 from dynapilco.dynamics.encoding import Geometry
-from dynapilco.tasks.contract import Contract
+from dynapilco.tasks.attributes import own_attributes
+from dynapilco.tasks.checks import check_step_function, check_success, checked, whole
 from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec, observation_size
 from dynapilco.tasks.known import Known, known_of
-from dynapilco.tasks.make import one_line
+from dynapilco.tasks.start import start_of
 from dynapilco.tasks.task import StepFunction, Task, learned_margin, learned_reward
 
-RESETS = 256
-"""How often an environment that does not name its start distribution is reset to estimate it."""
 HUGE = 1e30
 """A bound of a box beyond which it is none: some environments write the largest float for infinity."""
 
@@ -56,17 +54,51 @@ def task_of(
         codec, size = ActionCodec.of(env.action_space), observation_size(env.observation_space)
     except UserError as error:
         raise UserError(f"environment {name!r}: {error}") from error
-    known = known_of(env)
+    known = checked(name, known_of(env), size, codec.columns)
     if terminated is not None:
         if margin is not None:
             raise UserError("margin and terminated both say when episodes end: expected one of them")
         margin = _margin_of(terminated)
     reward, margin = reward or known.reward, margin or known.margin
+    learned = _learned(known, reward, margin)
+    states, horizon = size + len(learned), _horizon(env)
+    for title, function in (("reward", reward), ("margin" if terminated is None else "terminated", margin)):
+        if function is not None:
+            check_step_function(name, title, function, states, codec.columns)
+    if known.success is not None:
+        check_success(name, known.success, horizon, size)
+    mean, std, samples = start_of(env, name, size)
+    zeros = torch.zeros(len(learned))
+    labels = _labels(known, size, codec.columns)
+    return Task(
+        geometry=_geometry(env, known, size, len(learned), codec),
+        codec=codec,
+        horizon=horizon,
+        reward=reward or learned_reward(learned, states),
+        success=known.success,
+        start_mean=torch.cat([mean, zeros]),
+        start_std=torch.cat([std, zeros]),
+        names=(*labels["state_names"], *learned),
+        units=(*labels["state_units"], *("" for _ in learned)),
+        action_names=labels["action_names"],
+        action_units=labels["action_units"],
+        starts=None if samples is None else torch.cat([samples, zeros.expand(len(samples), -1)], 1),
+        learned=learned,
+        gauges=known.gauges,
+        margin=learned_margin(learned, states) if ENDED in learned else margin,
+        cos_sin=_cos_sin(name, known),
+    )
+
+
+def _learned(known: Known, reward: StepFunction | None, margin: StepFunction | None) -> tuple[str, ...]:
+    """What is learned beside the motion."""
     learned = (*known.gauges, *((REWARD,) if reward is None else ()))
-    if reward is None and margin is None:
-        learned = (*learned, ENDED)
-    states = size + len(learned)
-    geometry = Geometry(
+    return (*learned, ENDED) if reward is None and margin is None else learned
+
+
+def _geometry(env: gymnasium.Env, known: Known, size: int, learned: int, codec: ActionCodec) -> Geometry:
+    states = size + learned
+    return Geometry(
         states,
         codec.columns,
         tuple(known.angle_indices),
@@ -74,34 +106,7 @@ def task_of(
         known.dt,
         unseen=tuple(range(size, states)),
         choices=codec.choices,
-        bounds=_bounds(env.observation_space, len(learned)),
-    )
-    for title, function in (("reward", reward), ("margin" if terminated is None else "terminated", margin)):
-        if function is not None:
-            _check_function(name, title, function, states, codec.columns)
-    if known.success is not None and not callable(known.success):
-        raise UserError(f"environment {name!r}: success={known.success!r}: expected a function success(states, xp)")
-    mean, std, samples = _start(env, size)
-    zeros = torch.zeros(len(learned))
-    if ENDED in learned:
-        margin = learned_margin(learned, states)
-    return Task(
-        geometry=geometry,
-        codec=codec,
-        horizon=_horizon(env),
-        reward=reward or learned_reward(learned, states),
-        success=known.success,
-        start_mean=torch.cat([mean, zeros]),
-        start_std=torch.cat([std, zeros]),
-        names=(*_labels(name, known, "state_names", [f"s{i}" for i in range(size)]), *learned),
-        units=(*_labels(name, known, "state_units", [""] * size), *("" for _ in learned)),
-        action_names=_labels(name, known, "action_names", [f"u{i}" for i in range(codec.columns)]),
-        action_units=_labels(name, known, "action_units", [""] * codec.columns),
-        starts=None if samples is None else torch.cat([samples, zeros.expand(len(samples), -1)], 1),
-        learned=learned,
-        gauges=known.gauges,
-        margin=margin,
-        cos_sin=_cos_sin(name, known),
+        bounds=_bounds(env.observation_space, learned),
     )
 
 
@@ -144,38 +149,26 @@ def _bounds(space: Any, learned: int) -> tuple[tuple[float, float], ...]:
     return (*zip(low.tolist(), high.tolist(), strict=True), *((-np.inf, np.inf) for _ in range(learned)))
 
 
-def _labels(name: str, known: Known, attribute: str, default: list[str]) -> tuple[str, ...]:
-    labels = getattr(known, attribute)
-    labels = tuple(default if labels is None else labels)
-    if len(labels) != len(default):
-        raise UserError(f"environment {name!r}: {attribute}={labels!r}: expected {len(default)} texts")
-    return labels
-
-
-def _check_function(name: str, title: str, function: Any, states: int, actions: int) -> None:
-    """Run a function of a step once on torch tensors, as imagination will."""
-    wanted = f"expected a method {title}(state, action, next_state, xp) that works with numpy and torch"
-    if not callable(function):
-        raise UserError(f"environment {name!r}: its {title} is {function!r}: {wanted}")
-    x, u = torch.zeros(3, 2, states, requires_grad=True), torch.zeros(3, 2, actions, requires_grad=True)
-    try:
-        value: Any = function(x, u, x, torch)
-    except Exception as error:  # whatever somebody's function raises
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(f"environment {name!r}: its {title} fails on tensors ({reason}): {wanted}") from error
-    if not isinstance(value, Tensor) or value.shape != (3, 2):
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UserError(
-            f"environment {name!r}: its {title} gives {got} for states (3, 2, {states}): expected a tensor (3, 2)"
-        )
+def _labels(known: Known, size: int, actions: int) -> dict[str, tuple[str, ...]]:
+    """Names and units, with defaults where none are given."""
+    default = {
+        "state_names": [f"s{i}" for i in range(size)],
+        "state_units": [""] * size,
+        "action_names": [f"u{i}" for i in range(actions)],
+        "action_units": [""] * actions,
+    }
+    return {label: tuple(getattr(known, label) or texts) for label, texts in default.items()}
 
 
 def _horizon(env: gymnasium.Env) -> int:
     limit = env.spec.max_episode_steps if env.spec is not None else None
-    limit = limit or _time_limit(env) or getattr(env.unwrapped, "horizon", None)
-    if not limit:
+    limit = limit or _time_limit(env)
+    if limit:
+        return int(limit)
+    own = own_attributes(env.unwrapped, ["horizon"])
+    if not own:
         raise UserError(f"environment {env_name(env)!r} has no time limit: register it with max_episode_steps")
-    return int(limit)
+    return whole(env_name(env), "horizon", own["horizon"], 1)
 
 
 def _time_limit(env: gymnasium.Env) -> int | None:
@@ -185,26 +178,3 @@ def _time_limit(env: gymnasium.Env) -> int | None:
             return env._max_episode_steps
         env = env.env
     return None
-
-
-def _start(env: gymnasium.Env, states: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Mean, standard deviation (states,) and, where the environment does not name them, samples (K, states)."""
-    base: Any = env.unwrapped
-    samples = None
-    if hasattr(base, "start_mean") and hasattr(base, "start_std"):
-        mean, std = np.asarray(base.start_mean), np.asarray(base.start_std)
-        if mean.shape != (states,) or std.shape not in ((), (states,)):
-            raise UserError(
-                f"environment {env_name(env)!r}: start_mean {mean.shape}, start_std {std.shape}: "
-                f"expected ({states},) each"
-            )
-        std = np.broadcast_to(std, (states,))
-    else:
-        contract = Contract(env, tell=lambda _: None)  # what is odd is told when the first trial is
-        try:
-            resets = np.stack([contract.reset(seed)[0].astype(np.float64) for seed in range(RESETS)])
-        except EnvironmentFault as fault:
-            raise EnvironmentFault(f"environment {env_name(env)!r}: {fault}") from fault
-        mean, std = resets.mean(0), resets.std(0)
-        samples = torch.tensor(resets, dtype=torch.float32)
-    return torch.tensor(mean, dtype=torch.float32), torch.tensor(np.array(std), dtype=torch.float32), samples

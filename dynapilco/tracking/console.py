@@ -119,6 +119,8 @@ def trial_line(row: TrialRow) -> str:
         parts.append(f"coverage {_percent(row.coverage_95_horizon)}")
     if row.nan_rollouts:
         parts.append(f"{row.nan_rollouts} bad gradients skipped")
+    if row.lost_candidates:
+        parts.append(f"{row.lost_candidates} lost candidate{'s' * (row.lost_candidates > 1)} started afresh")
     return "  ".join([*parts, f"{_seconds(row):.1f} s"])
 
 

@@ -8,7 +8,7 @@ differs in its line or marker.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 
 import numpy as np
@@ -25,7 +25,14 @@ MODEL = "#1f5a93"
 WIDE_BAND, NARROW_BAND = "#d3e2f1", "#93bbdf"
 REAL = "#b8431f"
 GREY = "#6e6e6e"
+SHARE = "#c4c4c4"
+LETTER, LEGEND_HANDLE = 0.067, 0.62
+"""Inches of a letter of the legend, and of what stands beside a label."""
 SAMPLES = 5
+MOST_SWITCHES = 60
+"""Ups and downs of an action that a panel can show line by line."""
+WINDOWS = 40
+"""Parts of a trial over which actions that switch more often are summed up."""
 GREEK = {"alpha", "beta", "gamma", "delta", "theta", "phi", "psi", "omega", "tau", "rho"}
 
 
@@ -151,10 +158,37 @@ def _state_panel(axes: Axes, fan: Fan, column: int) -> None:
 
 
 def _action_panel(axes: Axes, fan: Fan, column: int) -> None:
-    """Actions are held over a step, so they are drawn as stairs."""
+    """Actions are held over a step, so they are drawn as stairs; where they switch too often to be seen, by windows."""
     values = fan.actions[:, column]
-    axes.stairs(values, fan.seconds[: len(values) + 1], baseline=None, color=INK, lw=1.3, label="action taken")
+    edges = fan.seconds[: len(values) + 1]
     axes.axhline(0, color=GREY, lw=0.6, zorder=0)
+    if _switches(values) <= MOST_SWITCHES:
+        axes.stairs(values, edges, baseline=None, color=INK, lw=1.3, label="action taken")
+        return
+    size = math.ceil(len(values) / WINDOWS)
+    starts = np.arange(0, len(values), size)
+    edges = np.append(edges[starts], edges[-1])
+    counts = np.diff(np.append(starts, len(values)))
+    mean = np.add.reduceat(values, starts) / counts
+    if np.isin(values, (0, 1)).all():
+        axes.stairs(mean, edges, baseline=0, fill=True, color=SHARE, label=f"share of {size} steps with this action")
+        axes.stairs(mean, edges, baseline=None, color=INK, lw=1.0)
+        axes.set_ylim(0, 1)
+        return
+    low, high = np.minimum.reduceat(values, starts), np.maximum.reduceat(values, starts)
+    axes.stairs(high, edges, baseline=low, fill=True, color=SHARE, label=f"range of actions in {size} steps")
+    axes.stairs(mean, edges, baseline=None, color=INK, lw=1.3, label="their mean")
+
+
+def _switches(values: np.ndarray) -> int:
+    """How often a value turns round by more than a tenth of its range: lines that cannot be told apart when there are
+    many.
+    """
+    if len(values) < 3:
+        return 0
+    moves = np.diff(values)
+    moves = moves[np.abs(moves) > 0.1 * np.ptp(values)]
+    return int((np.sign(moves[1:]) != np.sign(moves[:-1])).sum())
 
 
 def _fan_legend(figure: Figure, grid: Sequence[Axes]) -> None:
@@ -162,10 +196,16 @@ def _fan_legend(figure: Figure, grid: Sequence[Axes]) -> None:
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
+    wide = max(len(label) for label in found) * LETTER + LEGEND_HANDLE
     figure.legend(
-        list(found.values()), list(found), loc="outside lower center", ncols=len(found), frameon=False,
-        fontsize=9, handlelength=2.2, columnspacing=1.6,
+        list(found.values()), list(found), loc="outside lower center", frameon=False, fontsize=9, handlelength=2.2,
+        columnspacing=1.6, ncols=len(found) if _fits(figure, found) else max(1, int(figure.get_figwidth() / wide)),
     )  # fmt: skip
+
+
+def _fits(figure: Figure, labels: Iterable[str]) -> bool:
+    """Whether a legend in one line is narrower than the figure."""
+    return sum(len(label) * LETTER + LEGEND_HANDLE for label in labels) < figure.get_figwidth()
 
 
 def _tidy(axes: Axes, grid: str) -> None:

@@ -33,6 +33,7 @@ class TrialRow:
     seconds_env: float
     ended_by: str | None = None
     disagreements: int | None = None
+    lost_candidates: int | None = None
 
     @property
     def explored(self) -> bool:
@@ -163,7 +164,7 @@ class Sink:
         """The model is fitted to all data before ``trial``: ``steps``, ``potential``, ``diverged``."""
 
     def improved(self, trial: int, metrics: dict[str, float]) -> None:
-        """The policy of ``trial`` is found: ``predicted_return``, ``bad_rollouts``, ``restarts``."""
+        """The policy of ``trial`` is found: ``predicted_return``, ``bad_rollouts``, ``restarts``, ``lost``."""
 
     def trial(self, trial: Trial) -> None:
         """A trial is finished, its rollout recorded, and its checkpoint is on disk."""

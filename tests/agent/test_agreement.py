@@ -11,7 +11,7 @@ from gymnasium.wrappers import TransformObservation
 from dynapilco import DynaPILCO
 from dynapilco.agent.agreement import disagreement
 from dynapilco.agent.episode import run_episode
-from dynapilco.core.errors import CheckpointError, UserError
+from dynapilco.core.errors import CheckpointError, FunctionFault, UserError
 from dynapilco.tasks import make_env, task_of
 from tests.agent.test_misbehaviour import LENGTH, SETTINGS
 
@@ -122,6 +122,64 @@ def test_a_run_may_stop_with_the_trial_kept():
     with pytest.raises(UserError, match=r"trial 0: at step 0 the known reward is .*; they are kept"):
         a.learn(3 * LENGTH)
     assert len(a.history) == 1
+
+
+def brittle(state, action, after, xp):
+    """Works near the start and fails further away, as a table that is looked up beyond its end."""
+    if bool((abs(after[..., 0]) > 0.02).any()):
+        raise KeyError("no entry for this place")
+    return -(after[..., 0] ** 2)
+
+
+def wide(state, action, after, xp):
+    return -(after**2) if len(after) == LENGTH else -(after[..., 0] ** 2)
+
+
+def moody(states, xp):
+    return "perhaps" if states.any() else False
+
+
+@pytest.mark.parametrize(
+    ("functions", "attributes", "words"),
+    [
+        ({"reward": brittle}, {}, r"reward fails at step \d: KeyError: 'no entry for this place' \(state \[.*next st"),
+        ({"margin": brittle}, {}, r"margin \(or terminated\) fails at step \d: KeyError"),
+        ({"terminated": brittle}, {}, r"margin \(or terminated\) fails at step \d: KeyError"),
+        ({"reward": wide}, {}, rf"reward fails on {LENGTH} steps at once, .* it gives \({LENGTH}, 1\), expected a ten"),
+        ({}, {"success": staticmethod(moody)}, r"success gives 'perhaps' for states \(9, 1\), the last of them \["),
+        ({}, {"success": staticmethod(lambda states, xp: states.any() and {}[3])}, r"success fails on states \(9, 1\)"),
+    ],
+)
+def test_a_known_function_that_fails_on_real_data_costs_no_data(tmp_path, functions, attributes, words):
+    quiet = {"step": lambda self, action: (*Slider.step(self, action)[:2], False, False, {})}
+    env = type("Slider", (Slider,), {**quiet, **attributes})()
+    a = DynaPILCO("mlp", env, seed=0, on_disagreement="continue", **functions, **SETTINGS).attach([], tmp_path)
+    with pytest.raises(FunctionFault, match=rf"trial 0: the known {words}.*; its {LENGTH} steps are kept"):
+        a.learn(3 * LENGTH)
+    assert (len(a.history), len(a.loop.state.data)) == (1, LENGTH)
+    assert (a.history[0].success, a.history[0].disagreements) == (None, None)
+    assert len(DynaPILCO.load(tmp_path, env, device="cpu", **functions).loop.state.data) == LENGTH
+
+
+def test_what_is_said_once_is_said_once_in_a_run(tmp_path):
+    def run(a, steps):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            a.learn(steps, reset_num_timesteps=False)
+            a.evaluate(2)
+        return sum("said once" in str(w.message) for w in caught)
+
+    box = spaces.Box(-0.001, 0.001, (1,), np.float64)
+    env = type("Slider", (Slider,), {"observation_space": box})
+    a = DynaPILCO("mlp", env(), seed=0, reward=wrong, margin=inside, **SETTINGS)
+    assert run(a, LENGTH) == 2  # its box, and the reward
+    assert run(a, LENGTH) == 0
+    a.save(tmp_path)
+    again = DynaPILCO.load(tmp_path, env(), device="cpu", reward=wrong, margin=inside)
+    assert run(again, LENGTH) == 0
+    again.set_env(env())
+    assert run(again, LENGTH) == 0
+    assert run(DynaPILCO("mlp", env(), seed=0, reward=wrong, margin=inside, **SETTINGS), LENGTH) == 2
 
 
 def test_functions_are_asked_for_again(tmp_path):

@@ -144,6 +144,42 @@ def test_what_is_refused():
         imagining(imagination={"real_share": 2.0})
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("sac", {"learning_rate": "fast"}, "controller_kwargs.learning_rate='fast': sac expected a finite number"),
+        ("sac", {"learning_rate": float("nan")}, "learning_rate=nan: sac expected"),
+        ("sac", {"batch_size": -1}, "batch_size=-1: sac expected a whole number of at least 1"),
+        ("sac", {"batch_size": 2.5}, "batch_size=2.5"), ("sac", {"buffer_size": 0}, "buffer_size=0"),
+        ("td3", {"tau": 2.0}, "tau=2.0: td3 expected a number from 0 to 1"), ("td3", {"gamma": True}, "gamma=True"),
+        ("td3", {"policy_delay": 0}, "policy_delay=0"), ("td3", {"target_policy_noise": -1}, "target_policy_noise=-1"),
+        ("ppo", {"batch_size": 1}, "stable-baselines3 refuses these options of ppo"),
+        ("ppo", {"n_epochs": 0}, "n_epochs=0"), ("ppo", {"clip_range": "wide"}, "clip_range='wide'"),
+        ("ppo", {"normalize_advantage": 1}, "normalize_advantage=1: ppo expected true or false"),
+        ("a2c", {"ent_coef": -0.1}, "ent_coef=-0.1"), ("a2c", {"rms_prop_eps": 0}, "rms_prop_eps=0"),
+        ("a2c", {"policy_kwargs": [64]}, r"policy_kwargs=\[64\]: a2c expected a table"),
+        ("sac", {"policy_kwargs": {"net_arch": "big"}}, "stable-baselines3 refuses these options of sac, {.*'big'"),
+        ("sac", {"policy_kwargs": {"net_arch": [-3]}}, "stable-baselines3 refuses these options of sac"),
+        ("sac", {"policy_kwargs": {"n_critics": "two"}}, "stable-baselines3 refuses these options of sac"),
+        ("ppo", {"policy_kwargs": {"optimizer_kwargs": {"betas": "ab"}}}, "stable-baselines3 refuses these options"),
+        ("sac", {"target_entropy": "low"}, "stable-baselines3 refuses these options of sac"),
+    ],
+)  # fmt: skip
+def test_values_that_would_fail_in_the_middle_of_a_run(name, options, words):
+    before = torch.get_rng_state()
+    with pytest.raises(UserError, match=words):
+        build(controller=name, imagination=TINY, controller_kwargs=options)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "ddpg", "ppo", "a2c"])
+def test_defaults_and_schedules_pass_the_rehearsal(name):
+    schedule = {"learning_rate": lambda remaining: 1e-3 * remaining}
+    assert build(controller=name, imagination=TINY, controller_kwargs=schedule).history == []
+    given = {k: v for k, v in learner.algorithm_options(name).items() if k != "buffer_size"}
+    assert build(controller=name, imagination=TINY, controller_kwargs=given).history == []
+
+
 def test_a_saved_agent_of_another_shape(tmp_path):
     agent = imagining().learn(2 * STEPS)
     state = agent.loop.state

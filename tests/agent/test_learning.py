@@ -1,7 +1,7 @@
 """The loop: reproducible, resumable, and touching nothing global."""
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import gymnasium
 import numpy as np
@@ -123,6 +123,32 @@ def test_the_delivered_policy_has_the_best_real_and_predicted_return(make, monke
         chosen = agent.loop.control.choose_delivered()
         assert chosen == int(np.argmax(score))
         assert best != 1 or chosen == best
+
+
+@pytest.mark.parametrize(
+    ("settings", "row"),
+    [
+        ({"search": {"objective": "mean"}}, 1),
+        ({"search": {"objective": "cvar"}}, 0),
+        ({"search": {"objective": "mean_minus_std", "risk_weight": 2.0}}, 0),
+        ({"search": {"objective": "optimistic"}}, 1),
+        ({"search": {"optimism": 10.0}}, 1),
+        ({"controller": "evolution", "evolution": {"objective": "cvar", "generations": 1, "population": 4}}, 0),
+        ({"controller": "evolution", "evolution": {"objective": "optimistic", "generations": 1, "population": 4}}, 1),
+    ],
+)
+def test_the_objective_decides_what_is_delivered(make, monkeypatch, settings, row):
+    """Two policies that did as well for real; the second earns more in the mean, and sometimes nothing."""
+    agent = make(**settings).learn(3 * STEPS)
+    rewards = torch.tensor([[[0.5] * 10], [[0.0, 0.0, *[0.9] * 8]]]).expand(STEPS, 2, 1, 10)  # functions agree
+
+    def judged(policy, params, imagination, generator, repeats, worth=None):
+        return (worth or (lambda r: r.mean((0, 2, 3))))(rewards) * STEPS
+
+    monkeypatch.setattr("dynapilco.agent.control.searched.predicted_returns", judged)
+    state = agent.loop.state
+    state.history = [replace(row, ret=1.0) for row in state.history]
+    assert agent.loop.control.choose_delivered() == row
 
 
 def test_the_best_policy_is_delivered_after_each_trial(make, monkeypatch):

@@ -90,8 +90,15 @@ def test_the_length_grows_as_it_is_told():
     assert ImaginationConfig(length=4).length_at(10_000) == 4
     assert ImaginationConfig(updates_per_step=3, least_updates=50).updates(10) == 50
     assert ImaginationConfig(updates_per_step=3, least_updates=50).updates(100) == 300
-    with pytest.raises(UserError, match="in order"):
-        ImaginationConfig(grow_from=5, grow_until=3)
+    for given, words in (
+        ({"grow_from": 5, "grow_until": 3, "final_length": 9}, "grow_until=3: expected .* no fewer than grow_from=5"),
+        ({"final_length": 9}, "grow_until=0: expected the environment steps"),  # else it would be there from the start
+        ({"grow_from": 5, "grow_until": 8}, "grow_from=5: expected a final_length"),
+        ({"grow_until": 8}, "grow_until=8: expected a final_length"),
+        ({"final_length": 0, "grow_until": 8}, "final_length=0: expected at least 1"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ImaginationConfig(**given)
 
 
 def test_private_randomness_goes_on_and_leaves_nothing():

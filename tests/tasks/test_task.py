@@ -89,8 +89,10 @@ def test_an_environment_of_somebody_else():
 
 
 def test_the_time_limit_of_the_spec_counts():
-    env = gymnasium.make(CART, max_episode_steps=17)
-    assert task_of(env).horizon == 17
+    env = gymnasium.make(CART, max_episode_steps=27)
+    assert task_of(env).horizon == 27
+    with pytest.raises(UserError, match=r"its success fails on states .18, 4.*T at least 20"):  # before any work
+        task_of(gymnasium.make(CART, max_episode_steps=17))
 
 
 class Silent(Third):

@@ -1,9 +1,17 @@
 """What the agent tells, against what it knows."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from dynapilco import DynaPILCO
+from dynapilco.search import PathwiseSearch
+from dynapilco.tracking.console import ConsoleSink
+from dynapilco.tracking.events import EventSink, read_events
+from dynapilco.tracking.files import FileSink
+from dynapilco.tracking.recorded import read_progress
 from dynapilco.tracking.sink import Sink
 
 SIZES = {"cold_steps": 30, "warm_steps": 20}
@@ -83,4 +91,25 @@ def test_fits_and_policies(told):
     for (_, metrics), trial in zip(listener.policies, listener.trials[1:], strict=True):
         assert metrics["predicted_return"] == trial.row.predicted_return
         assert metrics["bad_rollouts"] == trial.row.nan_rollouts
+        assert metrics["lost"] == trial.row.lost_candidates
     assert all(m["steps"] > 0 and np.isfinite(m["potential"]) and m["diverged"] is False for _, m in listener.fits)
+
+
+def test_lost_candidates_are_told(monkeypatch, tmp_path):
+    """Two candidates of every search lose all reward and gradient."""
+    ascend = PathwiseSearch._ascend
+
+    def losing(self, first, last):
+        ascend(self, first, last)
+        self.lost = 2
+
+    monkeypatch.setattr(PathwiseSearch, "_ascend", losing)
+    out = io.StringIO()
+    console = ConsoleSink(console=Console(file=out, force_terminal=False, width=120))
+    settings = {"search": {"steps": 4, "screening_steps": 2, "fresh_starts": 1}, "rollout": {"total_particles": 8}}
+    a = DynaPILCO("mlp", "dynapilco/CartPoleSwingUp-v0", inference_kwargs=SIZES, seed=0, device="cpu", **settings)
+    a.attach([FileSink(tmp_path), EventSink(tmp_path), console]).learn(120)
+    assert [row.lost_candidates for row in read_progress(tmp_path)] == [None, 2]
+    assert [event["lost"] for event in read_events(tmp_path) if event["event"] == "policy"] == [2]
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("trial")]
+    assert ["2 lost candidates started afresh" in line for line in lines] == [False, True]

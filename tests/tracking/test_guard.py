@@ -125,7 +125,7 @@ def test_an_agent_learns_the_same_among_broken_sinks_and_the_others_hear_everyth
         "start",
         ("trial", 0),
         ("fitted", 1, ["diverged", "potential", "steps"]),
-        ("improved", 1, ["bad_rollouts", "predicted_return", "restarts"]),
+        ("improved", 1, ["bad_rollouts", "lost", "predicted_return", "restarts"]),
         ("trial", 1),
     ]
 

@@ -45,6 +45,9 @@ class Ready:
     predicted_return : float or None
     bad : callable
         Imagined trajectories so far that were not finite.
+    lost : int or None
+        Candidates of the search that had gone where neither reward nor gradient is left, and were started afresh; None
+        where there are none to lose.
     thinks : bool
         Whether the time of acting is spent on finding actions.
     """
@@ -54,6 +57,7 @@ class Ready:
     prediction: Prediction | None = None
     predicted_return: float | None = None
     bad: Callable[[], int] = lambda: 0
+    lost: int | None = None
     thinks: bool = False
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from torch import Tensor
 
 from dynapilco.agent.control.searched import SearchedControl
+from dynapilco.rollout.risk import BY_MEAN
 from dynapilco.search import EvolutionSearch, Imagination, SearchReport
 
 
@@ -24,6 +26,11 @@ class EvolvedControl(SearchedControl):
             steps=context.task.horizon,
             starts=None,
         )
+
+    def worth(self) -> Callable[[Tensor], Tensor] | None:
+        """By the objective, unless that is the mean or explores."""
+        config = self.context.config.evolution
+        return None if config.objective in BY_MEAN else config.worth
 
     def _search(self, warm: Tensor | None) -> SearchReport:
         context = self.context

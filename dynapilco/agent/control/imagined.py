@@ -25,7 +25,7 @@ from dynapilco.core.isolation import PrivateRandomness
 from dynapilco.core.seeding import derive
 from dynapilco.imagination.cloud import Cloud
 from dynapilco.imagination.config import OFF_POLICY
-from dynapilco.imagination.learner import build_agent, check_actions, from_state, to_state, train
+from dynapilco.imagination.learner import build_agent, check_actions, from_state, rehearse, to_state, train
 from dynapilco.imagination.replay import MixedReplayBuffer, RealTransitions
 from dynapilco.imagination.sb3 import LearnedVecEnv
 from dynapilco.imagination.spaces import NoEnv, learning_task, observed_space
@@ -58,7 +58,9 @@ class ImaginedControl(Control):
         self.name, self.task = name, learning_task(context.task)
         self.config, self.trained = context.config.imagination, context.state.control
         self.lost = 0
-        self._acting_agent()  # options are found wrong now, not after the first trial
+        if not self.trained:  # options are found wrong now, not after the first trial
+            with self._private("rehearsal").used():
+                rehearse(name, self.task, context.device, context.config.controller_kwargs)
 
     def prepare(self) -> Ready:
         """Train, and imagine the trial of what came out."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from dynapilco.agent.control.searched import SearchedControl
+from dynapilco.rollout.risk import BY_MEAN
 from dynapilco.search import PathwiseSearch, SearchReport
 
 
 class PathwiseControl(SearchedControl):
     """Differentiates imagined returns through the model."""
+
+    def worth(self) -> Callable[[Tensor], Tensor] | None:
+        """By the objective, unless that is the mean or explores."""
+        config = self.context.config.search
+        return None if config.objective in BY_MEAN or config.optimism else config.worth
 
     def _search(self, warm: Tensor | None) -> SearchReport:
         context = self.context

@@ -39,6 +39,7 @@ class SearchedControl(Control):
             self.predict_trial(found.params),
             found.predicted_return,
             lambda: found.bad_rollouts,
+            found.lost,
         )
 
     def search(self) -> SearchReport:
@@ -52,12 +53,16 @@ class SearchedControl(Control):
             context.say(f"trial {context.state.trials}: {self._what_went_bad(report)}")
         found = {"predicted_return": report.predicted_return, "bad_rollouts": report.bad_rollouts}
         for sink in context.sinks:
-            sink.improved(context.state.trials, {**found, "restarts": report.restarts})
+            sink.improved(context.state.trials, {**found, "restarts": report.restarts, "lost": report.lost})
         return report
 
     def imagination(self) -> Imagination:
         """What policies are compared with."""
         return self.context.imagination()
+
+    @abstractmethod
+    def worth(self) -> Callable[[Tensor], Tensor] | None:
+        """What rewards (T, R, S, P) make a policy worth for its delivery, (R,) a step; None: their mean."""
 
     @abstractmethod
     def _search(self, warm: Tensor | None) -> SearchReport:
@@ -98,7 +103,11 @@ class SearchedControl(Control):
         state.delivered = self.choose_delivered()
 
     def choose_delivered(self) -> int:
-        """Row of the best policy so far: the mean of its real return and of what the newest model predicts for it."""
+        """Row of the best policy so far: the mean of its real return and of what the newest model predicts for it.
+
+        The prediction is worth what the objective of the search makes of it, as of finalists; under an objective of
+        exploration (optimism) the mean counts, for a policy is delivered to be used.
+        """
         context = self.context
         state = context.state
         rows = [state.history[t] for t in state.policy_trials]
@@ -106,7 +115,7 @@ class SearchedControl(Control):
         broken = torch.tensor([row.ended_by == "error" for row in rows])  # a part of a return compares with nothing
         params = state.policies.to(context.device)
         imagination = replace(self.imagination(), discount=1.0)
-        predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4)
+        predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4, self.worth())
         whole = predicted * (context.task.horizon / imagination.horizon)  # a rollout may be shorter than a trial
         whole = only_finite(whole.cpu())
         return int((torch.where(broken, whole, real) + whole).argmax())
