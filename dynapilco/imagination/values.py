@@ -36,7 +36,7 @@ def check_value(algorithm: str, name: str, value: Any) -> None:
 def _expected(name: str, value: Any) -> str | None:
     """What a value is not; None where it is."""
     if name in WHOLE:
-        good = isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+        good = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
         return None if good else "a whole number of at least 1"
     if name in SHARES:
         return None if _is_number(value) and 0 <= value <= 1 else "a number from 0 to 1"
