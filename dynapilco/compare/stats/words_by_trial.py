@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.wording import NAMES, bounds, number, p_value, simulated
+from dynapilco.compare.stats.frame import Table
+from dynapilco.compare.stats.wording import NAMES, bounds, number, p_value, simulated
 
 
 def last_trial(success: Table) -> list[str]:

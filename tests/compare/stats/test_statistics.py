@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dynapilco.compare.statistics import aggregate_scores, statistics
+from dynapilco.compare.stats import aggregate_scores, statistics
 from dynapilco.core.errors import UserError
 
 
@@ -172,8 +172,8 @@ def test_score_arrays_are_aggregated_alike(tables):
 
 
 def test_bounds_are_possible_values_and_unknown_coverage_is_said():
-    from dynapilco.compare.statistics.measured import possible
-    from dynapilco.compare.statistics.wording import simulated
+    from dynapilco.compare.stats.measured import possible
+    from dynapilco.compare.stats.wording import simulated
 
     assert possible("coverage_95_one_step", -0.2, 1.3) == (0.0, 1.0)
     assert possible("wall_seconds", -5.0, 15.0) == (0.0, 15.0)

@@ -6,7 +6,7 @@ import csv
 import functools
 from importlib import resources
 
-from dynapilco.compare.statistics.wording import NOT_SIMULATED
+from dynapilco.compare.stats.wording import NOT_SIMULATED
 
 FLOOR = 0.93
 """Below this, the kind of scores is named."""
@@ -50,5 +50,5 @@ def coverage_note(statistic: str, kind: str, seeds: int, tasks: int) -> str:
 
 @functools.cache
 def _table() -> list[dict[str, str]]:
-    text = resources.files("dynapilco.compare.statistics").joinpath("known_coverage.csv").read_text(encoding="utf-8")
+    text = resources.files("dynapilco.compare.stats").joinpath("known_coverage.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
