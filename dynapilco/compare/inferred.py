@@ -45,7 +45,7 @@ def infer(runs: Frame, trials: Frame, anchors: Given | None = None) -> tuple[Sta
     ended = _comparable(ended, runs, anchors, notes)
     if ended.empty:
         return None, notes
-    theirs = _broken_off(trials.merge(ended[RUN], on=RUN), notes)
+    theirs = _broken_off(trials.merge(ended[RUN], on=RUN), ended, notes)
     try:  # fewer seeds and other budgets were asked for, or are not there yet: both are said in the sentences
         return statistics(ended, theirs, unbalanced=True, different_budgets=True, anchors=anchors), notes
     except UserError as error:
@@ -86,13 +86,17 @@ def _comparable(ended: Frame, runs: Frame, anchors: Given | None, notes: list[st
     return ended
 
 
-def _broken_off(trials: Frame, notes: list[str]) -> Frame:
-    """A trial that broke off has no word on success where others of its task have: it was none."""
+def _broken_off(trials: Frame, ended: Frame, notes: list[str]) -> Frame:
+    """A trial that broke off has no word on success where others of its task have: it was none.
+
+    Said of finished runs only: no trial of a failed one counts as a success anyhow.
+    """
     ruled = trials["success"].notna().groupby(trials["task"]).transform("any")
     broken = ruled & trials["success"].isna() & ~trials["explored"]
-    if broken.any():
-        notes.append(f"{int(broken.sum())} trials broke off; they count as without success: {names(trials[broken])}")
-        trials.loc[broken, "success"] = False
+    trials.loc[broken, "success"] = False
+    told = trials[broken].merge(ended.loc[ended["status"] == "done", RUN], on=RUN)
+    if len(told):
+        notes.append(f"{len(told)} trials broke off; they count as without success: {names(told)}")
     return trials
 
 

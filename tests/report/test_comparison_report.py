@@ -11,7 +11,7 @@ from dynapilco.compare.stats import statistics
 from dynapilco.core.errors import UserError
 from dynapilco.report.charts.paper import chart_figure
 from dynapilco.report.page.frame import render
-from dynapilco.report.reading.comparison import RUN_COLUMNS, TRIAL_COLUMNS
+from dynapilco.report.reading.comparison import LATER_COLUMNS, RUN_COLUMNS, TRIAL_COLUMNS
 from dynapilco.report.writing import build
 
 from .parsing import Parsed

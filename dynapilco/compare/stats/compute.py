@@ -89,6 +89,7 @@ def statistics(
         "resamples": resamples,
         "seed": seed,
         "metric": checked.metrics[0],
+        "cautions": checked.cautions,
         "metric_of_tasks": {task: checked.metric_of(task) for task in checked.tasks},
         "anchors": {task: [pair.low, pair.high, pair.source] for task, pair in checked.anchors.items()},
     }

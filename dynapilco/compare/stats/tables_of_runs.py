@@ -30,7 +30,7 @@ SHOWN = 5
 class Runs:
     """Checked tables. ``runs``: failed runs carry the worst score; ``trials`` is None where none were given.
 
-    ``anchors`` are those that ``normalised`` was computed with (empty where it was given, or is not there);
+    ``cautions`` say in what the methods are not alike (seeds, budgets), and stand beside the answer. ``anchors`` are those that ``normalised`` was computed with (empty where it was given, or is not there);
     ``no_success`` names the tasks without a rule of success.
     """
 
@@ -38,6 +38,7 @@ class Runs:
     trials: Table
     metrics: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
     anchors: dict[str, Anchors] = field(default_factory=dict)
     no_success: frozenset[str] = frozenset()
 
@@ -102,9 +103,9 @@ def check(
     metrics = tuple(name for name in METRICS if name in runs and (name != "success_rate" or no_success is not None))
     if not metrics:
         raise UserError(f"runs: no column to compare; expected at least one of {', '.join(METRICS)}")
-    notes: list[str] = []
-    _check_seeds(runs, unbalanced, notes)
-    _check_budgets(runs, different_budgets, notes)
+    notes, cautions = list[str](), list[str]()
+    _check_seeds(runs, unbalanced, cautions)
+    _check_budgets(runs, different_budgets, cautions)
     tasks = list(dict.fromkeys(runs["task"]))
     found = anchors_of(tasks, anchors)
     floors = {task: pair.low for task, pair in found.items()}
@@ -120,7 +121,7 @@ def check(
             "Scores of different tasks have different scales and were not put together: no anchors are known for "
             f"{', '.join(without)} (give the score that counts 0 and the one that counts 1)."
         )
-    return Runs(runs, _check_trials(runs, trials, notes), metrics, notes, used, no_success or frozenset())
+    return Runs(runs, _check_trials(runs, trials, notes), metrics, notes, cautions, used, no_success or frozenset())
 
 
 def _low(pair: Anchors) -> float:

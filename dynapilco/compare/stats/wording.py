@@ -52,4 +52,5 @@ def simulated(notes: Sequence[str]) -> str:
     known = sorted(set(notes) - {NOT_SIMULATED})
     if not known:
         return "; how often such intervals hold the truth at so few seeds was not simulated"
-    return f"; in simulation such intervals hold the truth in {' or '.join(known)} of cases"
+    rest = ", at the fewest seeds of these it was not simulated" if NOT_SIMULATED in notes else ""
+    return f"; in simulation such intervals hold the truth in {' or '.join(known)} of cases{rest}"

@@ -25,7 +25,7 @@ def sentences(
 ) -> list[str]:
     """The answer over all tasks, then each task, success, trials to it, uncertainty, cost, and what to beware of."""
     groups = list(dict.fromkeys(pairs["task"])) or list(runs.groups(runs.metrics[0]))
-    said = [ordering(group, runs, aggregates, pairs) for group in groups]
+    said = [ordering(group, runs, aggregates, pairs) for group in groups] + runs.cautions
     said += [_shown(row) for row in _told(pairs[pairs["task"] == groups[0]], runs.methods)]
     said += words_by_trial.last_trial(success)
     said += words_by_trial.medians(medians, survival_tests)
@@ -55,7 +55,7 @@ def ordering(group: str, runs: Runs, aggregates: Table, pairs: Table) -> str:
     if len(runs.methods) == 1:
         return f"{where}: one method, nothing to compare it with: {figures}."
     if own["p_holm"].isna().all():
-        return f"{where}: no order can be shown with one seed a method: {figures}."
+        return f"{where}: no difference shown; with one seed of a method none can be: {figures}."
     better = {method: set() for method in runs.methods}
     for row in own.to_dict("records"):
         if row["verdict"] != "no difference shown":

@@ -25,7 +25,8 @@ def answer(data: Comparison, stats: Statistics | None) -> Html:
     if stats is None:
         words = ["No method can be called better yet: the notes at the end say what is missing."]
         return tag("div", tag("div", [tag("p", word) for word in words], class_="answer"))
-    first = [sentence for sentence in stats.sentences if sentence.startswith("On ")] or stats.sentences[:1]
+    cautions: Any = stats.settings["cautions"]
+    first = [s for s in stats.sentences if s.startswith("On ") or s in cautions] or stats.sentences[:1]
     rest = [sentence for sentence in stats.sentences if sentence not in first]
     tasks = [task for task in data.tasks if records(stats.aggregates, task=task)]
     return tag(

@@ -71,7 +71,7 @@ def test_what_is_written_reads_back(tables, tmp_path):
 
 def test_one_seed_has_no_interval_and_says_so(make):
     result = statistics(*make(seeds=1), resamples=200)
-    assert "no order can be shown with one seed" in result.sentences[0]
+    assert "no difference shown; with one seed of a method none can be" in result.sentences[0]
     for table in (
         result.aggregates,
         result.pairwise,
