@@ -24,6 +24,7 @@ _HOMES = {"run": "compare.comparison", "Comparison": "compare.comparison", "infe
 _HOMES |= dict.fromkeys(("Statistics", "aggregate_scores", "statistics"), "compare.stats")
 _HOMES |= dict.fromkeys(("load", "save"), "compare.tables")
 
+
 def report(folder: "str | Path", out: "str | Path | None" = None, force: bool = False) -> "Path":
     """Write the HTML report of a comparison, and its figures: :func:`dynapilco.report.write`.
 

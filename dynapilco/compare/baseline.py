@@ -120,7 +120,7 @@ def _options(run: BaselineRun, env: gymnasium.Env) -> dict[str, Any]:
     """The options, with the defaults that matter here written out.
 
     An algorithm whose first rollout (on-policy), or whose random steps before the first update (off-policy), are as long
-    as the whole budget would never learn: they get the length of a trial.
+    as the whole budget would never learn: they get the length of a trial, the latter at most half of the budget.
     """
     cls, options = algorithm_class(run.algorithm), dict(run.options)
     defaults = inspect.signature(cls.__init__).parameters
@@ -131,7 +131,7 @@ def _options(run: BaselineRun, env: gymnasium.Env) -> dict[str, Any]:
         if "batch_size" in defaults:  # PPO's minibatch, which cannot be larger
             options.setdefault("batch_size", min(defaults["batch_size"].default, options[name]))
     if name == "learning_starts" and name not in run.options and options[name] >= run.total_timesteps:
-        options[name] = task_of(env).horizon
+        options[name] = min(task_of(env).horizon, run.total_timesteps // 2)
     return options
 
 

@@ -201,7 +201,9 @@ def _variant(
     kwargs = {m: o for m, o in request.inference_kwargs.items() if METHODS.canonical(m) != method}
     before = next((o for m, o in request.inference_kwargs.items() if METHODS.canonical(m) == method), {})
     try:
-        return _config(task, method, merged, replace(request, inference_kwargs={**kwargs, method: before | options}), resolve)
+        return _config(
+            task, method, merged, replace(request, inference_kwargs={**kwargs, method: before | options}), resolve
+        )
     except UserError as error:
         raise UserError(f"variants.{name}: {error}") from error
 

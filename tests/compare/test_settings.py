@@ -44,7 +44,10 @@ def test_trials_count_before_steps_and_baselines_have_budgets_and_seeds():
 
 
 def test_variants_are_methods_that_differ_in_anything():
-    variants = {"small": {"inference_kwargs": {"rank": 3}, "dynamics": {"hidden": [8]}}, "hmc+cem": {"inference": "hmc"}}
+    variants = {
+        "small": {"inference_kwargs": {"rank": 3}, "dynamics": {"hidden": [8]}},
+        "hmc+cem": {"inference": "hmc"},
+    }
     variants["hmc+cem"]["controller"] = "cem"
     found = settings({"dynamics": {"noise": "observation"}}, inference=["swag", "ensemble"], imagined="sac",
                      variants=variants, inference_kwargs={"swag": {"rank": 7, "members": 2}})  # fmt: skip

@@ -7,8 +7,17 @@ from rich.console import Console
 
 from dynapilco import compare
 from dynapilco.compare import inferred, parquet
-from dynapilco.compare.closing import closing_tables, cost_cells, failure_sentences, median_interval, outcome_cells, score_cell
+from dynapilco.compare.closing import (
+    closing_tables,
+    cost_cells,
+    failure_sentences,
+    median_interval,
+    outcome_cells,
+    score_cell,
+)
 from dynapilco.compare.comparison import report
+from dynapilco.compare.folder import Folder, Job
+from dynapilco.compare.watch import Watcher
 from dynapilco.core.errors import UserError
 from dynapilco.tracking.console import make_console
 
@@ -71,7 +80,9 @@ def test_the_closing_table_shows_seeds_and_intervals(written):
     seeds, score, solved, first = outcome_cells(runs[:2], score_cell(found, TASK, "ensemble"))
     one_step, _, seconds, wall = cost_cells(runs[:2], trials[:6])
     assert seeds == "2 of 2"
-    assert score.startswith("15\n-48.5")  # of two the IQM is the mean; t interval, 1 degree of freedom: 15 +- 12.706 * 5
+    assert score.startswith(
+        "15\n-48.5"
+    )  # of two the IQM is the mean; t interval, 1 degree of freedom: 15 +- 12.706 * 5
     assert solved == "1 of 2\n9% to 91%"
     assert first == "2\n2 to never *"
     assert one_step == "50%\n50% to 50%"
@@ -126,3 +137,16 @@ def test_the_statistics_take_the_tables_as_they_are(written):
     sentences = report(written.root, Console(quiet=True)).sentences
     assert any("no difference shown" in sentence for sentence in sentences), sentences
     assert (written.root / "statistics" / "statistics.json").is_file()
+
+
+def test_the_live_table_cuts_no_name_in_80_columns(tmp_path):
+    long = [Job(f"dynapilco/{task}-v0", "random_features", 13) for task in ("CartPoleSwingUp", "CartPoleSwingUpPILCO")]
+    for hosts, folded in ((("vm", "vm"), False), (("gpu-node-0.cluster", "gpu-node-1.cluster"), True)):
+        watcher = Watcher(Folder(tmp_path), long, dict.fromkeys(long, 600), Console())
+        for job, host in zip(long, hosts, strict=True):
+            watcher._states[job] = {"status": "running", "host": host, "pid": 123456, "began": 0.0}
+        console = Console(width=80, file=io.StringIO())
+        console.print(watcher.table())
+        text = console.file.getvalue()
+        assert "…" not in text and max(map(len, text.splitlines())) <= 80
+        assert folded or all(name in text for name in ("CartPoleSwingUp-v0 ", "CartPoleSwingUpPILCO-v0 ", "123456"))

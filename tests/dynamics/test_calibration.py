@@ -119,7 +119,10 @@ def test_the_horizons_coverage_counts_pairs():
 
 
 def test_the_mixtures_crps_is_the_integral_of_its_definition():
-    mean, std = torch.tensor([[[0.3, -1.0]], [[1.5, 2.0]], [[0.0, 0.2]]]), torch.tensor([0.5, 1.0, 0.1]).reshape(3, 1, 1)
+    mean, std = (
+        torch.tensor([[[0.3, -1.0]], [[1.5, 2.0]], [[0.0, 0.2]]]),
+        torch.tensor([0.5, 1.0, 0.1]).reshape(3, 1, 1),
+    )
     y = torch.tensor([[0.7, -2.0]])
     grid = torch.linspace(-12, 14, 400_001, dtype=torch.float64).reshape(-1, 1)
     below = norm.cdf(grid[None].numpy(), mean.double().numpy(), std.double().numpy()).mean(0)

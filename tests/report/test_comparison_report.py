@@ -138,6 +138,13 @@ def test_a_comparison_that_goes_on(tmp_path):
     assert "cost-pendulumswingup-v0" in charts
 
 
+def test_a_comparison_whose_first_method_has_just_ended(tmp_path):
+    missing = [(task, method, seed) for task in TASKS for method in METHODS[1:] for seed in range(5)]
+    page = page_of(make_comparison(tmp_path / "a", methods=METHODS, missing=missing))
+    assert "nothing to compare it with" in page.seen and page.errors == []
+    assert f"no run of {', '.join(METHODS[1:])} has come to its end yet" in page.seen
+
+
 def test_different_budgets_are_said(tmp_path):
     page = page_of(make_comparison(tmp_path / "a", tasks=TASKS[:1], methods=("sac", "sac@100x")))
     assert "Budgets differ" in page.seen
@@ -214,9 +221,25 @@ def test_names_from_tables_are_not_run(tmp_path):
 def test_figures_for_papers_draw_intervals(folder):
     page = build(folder)
     (chart,) = [c for c in page.charts if c.name == "success-cartpoleswingup-v0"]
-    (axes,) = chart_figure(chart).axes
+    figure = chart_figure(chart)
+    (axes,) = figure.axes
+    left, right = axes.get_xlim()
+    assert (
+        left < min(chart.series[0].x) and max(chart.series[0].x) < right < max(chart.series[0].x) + 1
+    )  # all is inside
     bars = [c for c in axes.collections if isinstance(c, LineCollection)]
     assert len(bars) == len(chart.series) == 3  # more would hide one another as bands
     ends = np.array(bars[0].get_segments())[:, :, 1]
     np.testing.assert_allclose(ends, np.array([chart.series[0].low, chart.series[0].high]).T)
     assert axes.get_xlabel() == "trial" and axes.get_ylim() == (0, 1.02)
+
+
+def test_titles_and_legends_stay_inside_the_figures(folder):
+    for chart in build(folder).charts:
+        figure = chart_figure(chart)
+        figure.draw_without_rendering()
+        parts = [figure._suptitle, *figure.legends]
+        for part in parts:
+            box = part.get_window_extent()
+            assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, (chart.name, box)
+            assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, (chart.name, box)

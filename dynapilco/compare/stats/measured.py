@@ -46,6 +46,8 @@ def uncertainty(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> Tab
                 continue
             seeds = runs.of(task, method)["seed"]
             values = trials.assign(value=trials[quantity].astype(float))
+            if not np.isfinite(values["value"]).any():  # a method without a model, over hundreds of trials
+                continue
             every = values.groupby("seed")["value"].mean().reindex(seeds)
             head = {"task": task, "method": method, "quantity": quantity}
             parts += _rows(head, None, every, rng, kind, resamples)

@@ -21,9 +21,14 @@ def last_trial(success: Table) -> list[str]:
         ]
         said.append(
             f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}"
-            f"{simulated(last['simulated_coverage'].tolist())}, depending on the rate."
+            f"{_depending(last['simulated_coverage'].tolist())}."
         )
     return said
+
+
+def _depending(notes: list[str]) -> str:
+    said = simulated(notes)
+    return f"{said}, depending on the rate" if " of cases" in said else said
 
 
 def medians(table: Table, tests: Table) -> list[str]:

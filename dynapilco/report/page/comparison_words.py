@@ -41,7 +41,8 @@ def task_table(data: Comparison, stats: Statistics, task: str) -> Html:
     """A row for each method on a task."""
     metric = metric_of(stats, task)
     head = [heading.format(metric=NAMES.get(metric, metric)) for heading in HEAD]
-    lines = [method_cells(stats, task, method, metric) for method in data.methods]
+    there = {row["method"] for row in records(stats.aggregates, task=task, metric=metric)}
+    lines = [method_cells(stats, task, method, metric) for method in data.methods if method in there]
     kept = [k for k in range(len(head)) if any(line[k] != "–" for line in lines) or k < 3]
     return table([head[k] for k in kept], [[line[k] for k in kept] for line in lines], f"{task}. {CAPTION}.")
 
@@ -80,14 +81,16 @@ def pairs_table(stats: Statistics | None) -> Html | None:
         return None
     lines, counts = [], []
     for row in records(stats.pairwise):
-        share = between(percent(row["probability_of_improvement"]), percent(row["low"]), percent(row["high"]), row["low"])
+        share = between(
+            percent(row["probability_of_improvement"]), percent(row["low"]), percent(row["high"]), row["low"]
+        )
         tests = [f"{row[name]:.2g}" if row[name] is not None else "–" for name in ("p", "p_holm")]
         seeds = f"{row['seeds_a']} and {row['seeds_b']}"
         lines.append([row["task"], f"{row['method_a']} over {row['method_b']}", seeds, share, *tests, row["verdict"]])
-        counts.append(f"{row['family']} tests on {'all tasks together' if row['task'] == ALL_TASKS else 'single tasks'}")
-    caption = (
-        f"95 % intervals in brackets. Permutation tests; p corrected by Holm's method: {', '.join(dict.fromkeys(counts))}."
-    )
+        counts.append(
+            f"{row['family']} tests on {'all tasks together' if row['task'] == ALL_TASKS else 'single tasks'}"
+        )
+    caption = f"95 % intervals in brackets. Permutation tests; p corrected by Holm's method: {', '.join(dict.fromkeys(counts))}."
     head = ["task", "pair", "seeds", "probability of improvement", "p", "p, Holm", "at p = 0.05"]
     return details("Every pair of methods", table(head, lines, caption))
 

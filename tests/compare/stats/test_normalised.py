@@ -39,7 +39,9 @@ def test_one_task_without_anchors_and_nothing_is_put_together(runs):
     result = statistics(runs, anchors={"A-v0": (0, 100)}, resamples=200)
     assert "all tasks" not in set(result.aggregates["task"])
     assert any("no anchors are known for B-v0 (give" in sentence for sentence in result.sentences)
-    assert result.sentences[0].startswith("On all tasks, by score")  # pairs need no scale: runs are compared within tasks
+    assert result.sentences[0].startswith(
+        "On all tasks, by score"
+    )  # pairs need no scale: runs are compared within tasks
     assert "No common scale over the tasks" in result.sentences[0]
 
 

@@ -171,6 +171,15 @@ def test_score_arrays_are_aggregated_alike(tables):
         assert table.loc[key, "estimate"] == pytest.approx(full.loc[key, "estimate"], abs=1e-14)
 
 
+def test_coverage_that_was_not_simulated_is_not_borrowed():
+    from dynapilco.compare.stats.known import coverage_note
+    from dynapilco.compare.stats.wording import ONE_SEED, simulated
+
+    few, many = coverage_note("iqm", "calibrated", 2, 1), coverage_note("iqm", "calibrated", 10, 1)
+    assert "at the fewest seeds of these it was not simulated" in simulated([few, many])
+    assert simulated([many]).endswith("of cases") and simulated([ONE_SEED]) == ""
+
+
 def test_bounds_are_possible_values_and_unknown_coverage_is_said():
     from dynapilco.compare.stats.measured import possible
     from dynapilco.compare.stats.wording import simulated
