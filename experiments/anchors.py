@@ -3,7 +3,7 @@
     python experiments/anchors.py --episodes 1000
 
 Every documented task, or those that are named: mean return of so many trials under independent, uniformly random
-actions, with its 95 % interval. The numbers stand in dynapilco/compare/stats/anchors.py, rounded to what they are good for.
+actions, with its 95 % interval. The numbers stand in dynapilco/compare/stats/anchors.py, rounded.
 """
 
 from __future__ import annotations

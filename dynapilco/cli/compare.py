@@ -32,7 +32,7 @@ notes:
   All other options go to "dynapilco train" (see its --help), for every run, also after "--".
   A file may hold a table [compare] with the options of this help as keys, e.g. seeds = 10, and tables
   [compare.inference_kwargs.NAME] and [compare.baseline_kwargs.NAME] with options of one method. A table
-  [compare.variants.NAME] adds a method that differs in any setting, e.g. inference = "swag", inference_kwargs = {rank = 5}.
+  [compare.variants.NAME] adds a method of any other settings: inference = "swag", inference_kwargs = {rank = 5}.
   Scores of several tasks are put together on a normalised scale where every task has anchors; [compare.anchors] gives
   them: "me/Tank-v0" = [score that counts 0, score that counts 1].
   Videos are left out unless --video is given.

@@ -119,8 +119,8 @@ def train_baseline(run: BaselineRun) -> None:
 def _options(run: BaselineRun, env: gymnasium.Env) -> dict[str, Any]:
     """The options, with the defaults that matter here written out.
 
-    An algorithm whose first rollout (on-policy), or whose random steps before the first update (off-policy), are as long
-    as the whole budget would never learn: they get the length of a trial, the latter at most half of the budget.
+    An algorithm whose first rollout (on-policy), or whose random steps before the first update (off-policy), are as
+    long as the whole budget would never learn: they get the length of a trial, the latter at most half of the budget.
     """
     cls, options = algorithm_class(run.algorithm), dict(run.options)
     defaults = inspect.signature(cls.__init__).parameters

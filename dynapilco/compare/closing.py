@@ -18,11 +18,12 @@ from dynapilco.tracking.summary import SOLVED_RATE
 OUTCOME = ("method", "seeds done", "score (IQM)", "seeds solved", "first success")
 MODEL_AND_COST = ("method", "1-step coverage", "trial coverage", "s a trial", "s a run")
 NOTE = (
-    "Second lines: 95 % intervals over seeds (score: bootstrap, below 4 seeds Student's t; solved: Wilson; coverage: Student's t; for the median "
-    "of the first success from order statistics, or the range, marked *, where seeds are too few). Score: interquartile "
-    "mean (IQM) over seeds of the mean return of fresh episodes with the delivered policy; a seed that failed has the "
-    "worst score of its task. Solved: at least 90 % of the episodes succeed; a seed that failed is not solved. First "
-    "success: median trial over seeds. Coverage: of 95 % intervals, on trials not seen before. Seconds: median, range."
+    "Second lines: 95 % intervals over seeds (score: bootstrap, below 4 seeds Student's t; solved: Wilson; coverage: "
+    "Student's t; for the median of the first success from order statistics, or the range, marked *, where seeds are "
+    "too few). Score: interquartile mean (IQM) over seeds of the mean return of fresh episodes with the delivered "
+    "policy; a seed that failed has the worst score of its task. Solved: at least 90 % of the episodes succeed; a "
+    "seed that failed is not solved. First success: median trial over seeds. Coverage: of 95 % intervals, on trials "
+    "not seen before. Seconds: median, range."
 )
 Frame = Any
 """A pandas frame; pandas' annotations do not know what a column holds."""

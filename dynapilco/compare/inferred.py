@@ -1,7 +1,7 @@
 """Statistics of a comparison as it lies in its folder: half finished, with failures, with cells that are no numbers.
 
-`dynapilco.compare.stats` refuses tables that are not whole. A comparison that goes on is not whole, and is looked at all
-the same: here is decided what of it can be compared, and every decision is a sentence.
+`dynapilco.compare.stats` refuses tables that are not whole. A comparison that goes on is not whole, and is looked at
+all the same: here is decided what of it can be compared, and every decision is a sentence.
 """
 
 from __future__ import annotations

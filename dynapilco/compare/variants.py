@@ -1,4 +1,4 @@
-"""Methods that are more than the name of an inference method: the same one with other options, or another controller."""
+"""Methods that are more than an inference method's name: the same with other options, or another controller."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from dynapilco import compare
-from dynapilco.compare import inferred, parquet
+from dynapilco.compare import inferred
 from dynapilco.compare.closing import (
     closing_tables,
     cost_cells,

@@ -2,8 +2,9 @@
 
 normalised = (score - low) / (high - low). 0 is what independent, uniformly random actions earn in a trial (mean return
 of 1,000 episodes, ``experiments/anchors.py``). 1 is a mark that somebody else set: Gymnasium's ``reward_threshold``; of
-dynapilco's own tasks, which have none, the best mean return of 20 fresh episodes that any agent is known to have reached
-(docs/results). It is no bound: scores above 1 are kept. A task without anchors is never put together with others.
+dynapilco's own tasks, which have none, the best mean return of 20 fresh episodes that any agent is known to have
+reached (docs/results). It is no bound: scores above 1 are kept. A task without anchors is never put together with
+others.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ SHOWN = 5
 class Runs:
     """Checked tables. ``runs``: failed runs carry the worst score; ``trials`` is None where none were given.
 
-    ``cautions`` say in what the methods are not alike (seeds, budgets), and stand beside the answer. ``anchors`` are those that ``normalised`` was computed with (empty where it was given, or is not there);
+    ``cautions`` say in what the methods are not alike (seeds, budgets), and stand beside the answer. ``anchors`` are
+    those that ``normalised`` was computed with (empty where it was given, or is not there);
     ``no_success`` names the tasks without a rule of success.
     """
 

@@ -90,7 +90,8 @@ def pairs_table(stats: Statistics | None) -> Html | None:
         counts.append(
             f"{row['family']} tests on {'all tasks together' if row['task'] == ALL_TASKS else 'single tasks'}"
         )
-    caption = f"95 % intervals in brackets. Permutation tests; p corrected by Holm's method: {', '.join(dict.fromkeys(counts))}."
+    tests = ", ".join(dict.fromkeys(counts))
+    caption = f"95 % intervals in brackets. Permutation tests; p corrected by Holm's method: {tests}."
     head = ["task", "pair", "seeds", "probability of improvement", "p", "p, Holm", "at p = 0.05"]
     return details("Every pair of methods", table(head, lines, caption))
 
