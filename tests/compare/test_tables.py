@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import time
 
 import pytest
 from rich.console import Console
@@ -142,11 +143,11 @@ def test_the_statistics_take_the_tables_as_they_are(written):
 def test_the_live_table_cuts_no_name_in_80_columns(tmp_path):
     long = [Job(f"dynapilco/{task}-v0", "random_features", 13) for task in ("CartPoleSwingUp", "CartPoleSwingUpPILCO")]
     for hosts, folded in ((("vm", "vm"), False), (("gpu-node-0.cluster", "gpu-node-1.cluster"), True)):
-        watcher = Watcher(Folder(tmp_path), long, dict.fromkeys(long, 600), Console())
+        watcher = Watcher(Folder(tmp_path), long, dict.fromkeys(long, 6), Console())
         for job, host in zip(long, hosts, strict=True):
-            watcher._states[job] = {"status": "running", "host": host, "pid": 123456, "began": 0.0}
+            watcher._states[job] = {"status": "running", "host": host, "pid": 12345, "began": time.time()}
         console = Console(width=80, file=io.StringIO())
         console.print(watcher.table())
         text = console.file.getvalue()
         assert "…" not in text and max(map(len, text.splitlines())) <= 80
-        assert folded or all(name in text for name in ("CartPoleSwingUp-v0 ", "CartPoleSwingUpPILCO-v0 ", "123456"))
+        assert folded or all(name in text for name in ("CartPoleSwingUp-v0 ", "CartPoleSwingUpPILCO-v0 ", "12345"))

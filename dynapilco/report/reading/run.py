@@ -19,7 +19,7 @@ COLUMNS = {
     "success": boolean, "model_nll": number, "coverage_95_one_step": number, "coverage_95_horizon": number,
     "nan_rollouts": integer, "seconds_model": number, "seconds_policy": number, "seconds_env": number,
 }  # fmt: skip
-LATER_COLUMNS = dict.fromkeys(
+LATER_COLUMNS: dict[str, Any] = dict.fromkeys(
     ("crps_one_step", "sharpness_one_step", "nll_horizon", "crps_horizon", "sharpness_horizon"), number
 )
 """Not there in files of earlier versions."""
