@@ -199,7 +199,8 @@ def _checked(frame: pd.DataFrame, kinds: Mapping[str, str], what: str) -> pd.Dat
             frame[name] = frame[name].astype(TYPES[kind]) if kind in TYPES else frame[name]
         except (TypeError, ValueError) as error:
             raise UserError(f"{what}: {name} is not {READERS[kind][1]} in every row ({error})") from error
-    odd = [status for status in (frame["status"] if "status" in frame else ()) if status not in STATUSES]
+    odd = [status for column in frame.columns.intersection(["status"]) for status in frame[column]]
+    odd = [status for status in odd if status not in STATUSES]
     if odd:
         raise UserError(f"{what}: status={odd[0]!r}: expected {READERS['status'][1]}")
     keys = [name for name in (*KEYS, "trial") if name in kinds and not (name == "trial" and "status" in kinds)]
