@@ -23,10 +23,10 @@ from coverage_parts import families
 from coverage_parts.candidates import CANDIDATES
 from coverage_parts.table import write_known, write_page
 
-from dynapilco.compare.statistics.aggregate import Strata
-from dynapilco.compare.statistics.improvement import improvement_interval
-from dynapilco.compare.statistics.intervals import aggregate_interval
-from dynapilco.compare.statistics.rates import effective_count, wilson
+from dynapilco.compare.stats.aggregate import Strata
+from dynapilco.compare.stats.improvement import improvement_interval
+from dynapilco.compare.stats.intervals import aggregate_interval
+from dynapilco.compare.stats.rates import effective_count, wilson
 from dynapilco.core.seeding import numpy_generator
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=1_000, help="bootstrap resamples of an interval")
     parser.add_argument("--only", default="", help="statistics to simulate, by comma; all by default")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results", help="folder of the table and the page")
-    parser.add_argument("--known", type=Path, default=ROOT / "dynapilco/compare/statistics/known_coverage.csv")
+    parser.add_argument("--known", type=Path, default=ROOT / "dynapilco/compare/stats/known_coverage.csv")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     table = args.out / "interval-coverage.csv"

@@ -28,7 +28,7 @@ from dynapilco.agent.watch import Judgement, Watch
 from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.core.seeding import numpy_generator
 from dynapilco.dynamics import DynamicsModel, Transitions
-from dynapilco.dynamics.calibration import OneStepScore, horizon_coverage, one_step, spread
+from dynapilco.dynamics.calibration import HorizonScore, OneStepScore, horizon, one_step, spread
 from dynapilco.imagination import LearnedVectorEnv
 from dynapilco.inference import FitReport
 from dynapilco.rollout.config import STARTS
@@ -267,10 +267,13 @@ class Loop:
         assert self.model.targets is not None
         return one_step(draw, new.to(context.device), self.model.targets.std, generator)
 
-    def _horizon_coverage(self, prediction: Prediction, observed: Tensor) -> float:
+    def _horizon(self, prediction: Prediction, observed: Tensor) -> HorizonScore:
+        """The imagined trial beside the real one; each column in units of its spread in the data so far."""
         lasting = self.task.geometry.lasting
         predicted = prediction.particles[:, 1 : len(observed) + 1, lasting].cpu()
-        return horizon_coverage(predicted, observed[: predicted.shape[1], lasting])
+        spread_so_far = self.state.data.states[:, lasting].std(0)
+        unit = torch.where(spread_so_far > 0, spread_so_far, 1.0)
+        return horizon(predicted, observed[: predicted.shape[1], lasting], unit)
 
     def _row(
         self,
@@ -283,6 +286,7 @@ class Loop:
         steps = self.state.env_steps + len(episode.actions)
         prediction = None if ready is None else ready.prediction
         observed = torch.as_tensor(episode.observations[1:])
+        ahead = None if prediction is None else self._horizon(prediction, observed)
         return TrialRow(
             trial=self.state.trials,
             env_steps=steps,
@@ -292,7 +296,7 @@ class Loop:
             success=judgement.success,
             model_nll=None if score is None else score.nll,
             coverage_95_one_step=None if score is None else score.coverage,
-            coverage_95_horizon=None if prediction is None else self._horizon_coverage(prediction, observed),
+            coverage_95_horizon=None if ahead is None else ahead.coverage,
             nan_rollouts=None if ready is None else ready.bad(),
             seconds_model=seconds[0],
             seconds_policy=seconds[1],
@@ -300,6 +304,11 @@ class Loop:
             ended_by=episode.ended_by,
             disagreements=None if judgement.disagreement is None else judgement.disagreement.steps,
             lost_candidates=None if ready is None else ready.lost,
+            crps_one_step=None if score is None else score.crps,
+            sharpness_one_step=None if score is None else score.sharpness,
+            nll_horizon=None if ahead is None else ahead.nll,
+            crps_horizon=None if ahead is None else ahead.crps,
+            sharpness_horizon=None if ahead is None else ahead.sharpness,
         )
 
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:

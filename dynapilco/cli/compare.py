@@ -31,7 +31,10 @@ notes:
   What is interrupted or has failed goes on with the same command and --resume, or with --resume --out DIR alone.
   All other options go to "dynapilco train" (see its --help), for every run, also after "--".
   A file may hold a table [compare] with the options of this help as keys, e.g. seeds = 10, and tables
-  [compare.inference_kwargs.NAME] and [compare.baseline_kwargs.NAME] with options of one method.
+  [compare.inference_kwargs.NAME] and [compare.baseline_kwargs.NAME] with options of one method. A table
+  [compare.variants.NAME] adds a method of any other settings: inference = "swag", inference_kwargs = {rank = 5}.
+  Scores of several tasks are put together on a normalised scale where every task has anchors; [compare.anchors] gives
+  them: "me/Tank-v0" = [score that counts 0, score that counts 1].
   Videos are left out unless --video is given.
 
 examples:
@@ -39,11 +42,13 @@ examples:
   dynapilco compare --config experiments/compare.toml --jobs 2 --out runs/compare
   dynapilco compare --resume --out runs/compare --jobs 4
   dynapilco compare --inference ensemble swag --seeds 5 --trials 4 --baselines sac --baseline-budget 1 100
+  dynapilco compare --inference ensemble --imagined sac --baselines sac --seeds 10
   dynapilco compare --inference ensemble --seeds 3 --out runs/small -- --search.steps 100 --dynamics.hidden 64 64
   dynapilco compare --config experiments/compare.toml --backend ray --address 10.0.0.1:6379 --jobs 64"""
 
 METAVARS = {
     "env_id": "ID [ID ...]", "inference": "NAME [NAME ...]", "seeds": "N [N ...]", "baselines": "NAME [NAME ...]",
+    "imagined": "NAME [NAME ...]",
     "baseline_budget": "TIMES [TIMES ...]", "baseline_seeds": "N [N ...]", "first_seed": "N", "trials": "N",
     "config": "FILE.toml", "out": "DIR", "address": "HOST:PORT",
 }  # fmt: skip
@@ -53,6 +58,8 @@ OWN: list[tuple[str, Any, Any, str]] = [
     ("resume", bool, False, "Run what is missing or failed, and nothing that is done."),
     ("force", bool, False, "Delete the comparison in the folder and begin again."),
 ]
+TABLES = ("inference_kwargs", "baseline_kwargs", "variants", "anchors")
+"""Parts of a request that only a file can hold."""
 OF_A_RUN = ("config", "out", "resume", "threads", "seed", "env-id", "inference")
 """Options of ``train`` that the comparison sets itself."""
 INTERRUPTED = 130
@@ -93,7 +100,7 @@ def options_type() -> type:
             specs += [_spec(name, hint, default, text) for name, hint, default, text in OWN]
             continue
         helps, hints = field_helps(cls), get_type_hints(cls)
-        defaults = [(f.name, hints[f.name], f.default) for f in fields(cls) if not f.name.endswith("kwargs")]
+        defaults = [(f.name, hints[f.name], f.default) for f in fields(cls) if f.name not in TABLES]
         specs += [_spec(name, hint, default, helps[name]) for name, hint, default in defaults]
     return make_dataclass("Compare", specs, frozen=True)
 

@@ -119,7 +119,8 @@ def train_baseline(run: BaselineRun) -> None:
 def _options(run: BaselineRun, env: gymnasium.Env) -> dict[str, Any]:
     """The options, with the defaults that matter here written out.
 
-    An on-policy algorithm whose rollout is longer than the whole budget would never learn: it gets rollouts of a trial.
+    An algorithm whose first rollout (on-policy), or whose random steps before the first update (off-policy), are as
+    long as the whole budget would never learn: they get the length of a trial, the latter at most half of the budget.
     """
     cls, options = algorithm_class(run.algorithm), dict(run.options)
     defaults = inspect.signature(cls.__init__).parameters
@@ -129,6 +130,8 @@ def _options(run: BaselineRun, env: gymnasium.Env) -> dict[str, Any]:
         options[name] = task_of(env).horizon
         if "batch_size" in defaults:  # PPO's minibatch, which cannot be larger
             options.setdefault("batch_size", min(defaults["batch_size"].default, options[name]))
+    if name == "learning_starts" and name not in run.options and options[name] >= run.total_timesteps:
+        options[name] = min(task_of(env).horizon, run.total_timesteps // 2)
     return options
 
 

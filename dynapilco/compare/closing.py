@@ -11,33 +11,39 @@ from rich import box
 from rich.table import Table
 from scipy.stats import binom
 
+from dynapilco.compare.stats import Statistics
 from dynapilco.core.intervals import mean_interval, wilson_interval
 from dynapilco.tracking.summary import SOLVED_RATE
 
-OUTCOME = ("method", "seeds done", "score", "seeds solved", "first success")
+OUTCOME = ("method", "seeds done", "score (IQM)", "seeds solved", "first success")
 MODEL_AND_COST = ("method", "1-step coverage", "trial coverage", "s a trial", "s a run")
 NOTE = (
-    "Second lines: 95 % intervals over seeds (Student's t; Wilson; for the median of the first success from order "
-    "statistics, or the range, marked *, where seeds are too few). Score: mean return of fresh episodes with the "
-    "delivered policy. Solved: at least 90 % of them succeed; a seed that failed counts as not solved. First success: "
-    "median trial over seeds. Coverage: of 95 % intervals, on trials not seen before. Seconds: median and range."
+    "Second lines: 95 % intervals over seeds (score: bootstrap, below 4 seeds Student's t; solved: Wilson; coverage: "
+    "Student's t; for the median of the first success from order statistics, or the range, marked *, where seeds are "
+    "too few). Score: interquartile mean (IQM) over seeds of the mean return of fresh episodes with the delivered "
+    "policy; a seed that failed has the worst score of its task. Solved: at least 90 % of the episodes succeed; a "
+    "seed that failed is not solved. First success: median trial over seeds. Coverage: of 95 % intervals, on trials "
+    "not seen before. Seconds: median, range."
 )
 Frame = Any
 """A pandas frame; pandas' annotations do not know what a column holds."""
 
 
-def closing_tables(runs: Frame, trials: Frame) -> list[Table]:
+def closing_tables(runs: Frame, trials: Frame, stats: Statistics | None) -> list[Table]:
     """Two tables for each task, methods in their order: what came out, and of the model and its cost.
 
     Parameters
     ----------
     runs, trials : DataFrame
         From :func:`dynapilco.compare.load`.
+    stats : Statistics or None
+        Of the same tables; without them there is no score.
     """
     tables = []
     for task, found in runs.groupby("task", sort=False):
         rows = {method: (of, _of(trials, task, method)) for method, of in found.groupby("method", sort=False)}
-        tables.append(_table(f"{task}: outcome", OUTCOME, {m: outcome_cells(of) for m, (of, _) in rows.items()}))
+        outcomes = {m: outcome_cells(of, score_cell(stats, task, m)) for m, (of, _) in rows.items()}
+        tables.append(_table(f"{task}: outcome", OUTCOME, outcomes))
         costs = {method: cost_cells(*both) for method, both in rows.items()}
         tables.append(_table(f"{task}: model and cost", MODEL_AND_COST, costs))
     return tables
@@ -56,10 +62,25 @@ def _table(title: str, headings: Sequence[str], rows: Mapping[Any, Sequence[str]
     return table
 
 
-def outcome_cells(runs: Frame) -> list[str]:
+def outcome_cells(runs: Frame, score: str) -> list[str]:
     """The cells of one method on one task, after its name."""
     done = runs[runs["status"] == "done"]
-    return [_seeds(runs), _mean(done["score"].tolist(), ".4g"), _solved(runs, done), _first_success(done)]
+    return [_seeds(runs), score, _solved(runs, done), _first_success(done)]
+
+
+def score_cell(stats: Statistics | None, task: Any, method: Any) -> str:
+    """Interquartile mean of the score and its interval; ``-`` where nothing could be said."""
+    if stats is None:
+        return "-"
+    table: Frame = stats.aggregates
+    row = table[(table["task"] == task) & (table["method"] == method)]
+    row = row[(row["metric"] == "score") & (row["statistic"] == "iqm")]
+    if row.empty:
+        return "-"
+    estimate, low, high = (float(row.iloc[0][name]) for name in ("estimate", "low", "high"))
+    if math.isnan(low):
+        return f"{estimate:.4g}\none seed"
+    return f"{estimate:.4g}\n{low:.4g} to {high:.4g}" + (" (equal)" if low == high else "")
 
 
 def cost_cells(runs: Frame, trials: Frame) -> list[str]:

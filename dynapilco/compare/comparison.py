@@ -20,9 +20,9 @@ from dynapilco.agent.config_file import build_config, read_toml
 from dynapilco.compare import folder as folders
 from dynapilco.compare.closing import NOTE, closing_tables, failure_sentences
 from dynapilco.compare.folder import Folder, Job
+from dynapilco.compare.inferred import infer
 from dynapilco.compare.pool import Pool
 from dynapilco.compare.settings import Request, Settings, build_settings
-from dynapilco.compare.statistics import statistics
 from dynapilco.compare.supervise import Order, handed_on
 from dynapilco.compare.tables import collect, load
 from dynapilco.compare.watch import Watcher
@@ -106,7 +106,7 @@ def run(
         Settings of the runs that count before those of ``config``, e.g. ``{"search": {"steps": 100}}``.
     **request
         ``first_seed``, ``trials``, ``baselines``, ``baseline_budget``, ``baseline_seeds``, ``inference_kwargs``,
-        ``baseline_kwargs``: see :class:`~dynapilco.compare.settings.Request`.
+        ``baseline_kwargs``, ``anchors``: see :class:`~dynapilco.compare.settings.Request`.
 
     Raises
     ------
@@ -181,10 +181,15 @@ def _prepare(
         raise UserError(f"{str(root / folders.SETTINGS_FILE)!r} is damaged ({error!r})") from error
     if settings is None:
         settings, words = theirs, before.get("train_options", [])
-    folders.check_same(root, settings.values(), theirs.values())
+    folders.check_same(root, _of_runs(settings), _of_runs(theirs))
     kept = {name: before.get(name) for name in ("begun", "command", "directory")}
     _write(root, settings, {**kept, "resumed": [*before.get("resumed", []), line]}, words)
     return settings, words
+
+
+def _of_runs(settings: Settings) -> dict[str, Any]:
+    """What must stay as it is; anchors only say how scores are shown."""
+    return {name: value for name, value in settings.values().items() if name != "anchors"}
 
 
 def _write(root: Path, settings: Settings, story: Mapping[str, Any], words: Sequence[str]) -> None:
@@ -245,31 +250,21 @@ def _order(root: Path, settings: Settings, job: Job, words: Sequence[str]) -> Or
 
 
 def report(root: Path, console: Console) -> Comparison:
-    """Print the tables and the sentences of a comparison that is on disk."""
+    """Print the tables and the sentences of a comparison that is on disk, and write its statistics."""
     runs, trials = load(root)
-    for table in closing_tables(runs, trials):
+    found, notes = infer(runs, trials, folders.read_settings(root).get("anchors"))
+    if found is not None:
+        found.write(root / folders.STATISTICS, force=True)
+    for table in closing_tables(runs, trials, found):
         console.print(table)
     console.print(NOTE)
-    sentences = (*failure_sentences(runs), *_statistics(root, runs, trials))
+    said = [*notes, *(found.sentences if found is not None else ())]
+    sentences = (*failure_sentences(runs), *(_capital(text) for text in said))
     for sentence in sentences:
         console.print(sentence, soft_wrap=True)
     console.print(f"tables: {root / folders.RUNS_FILE}, {root / folders.TRIALS_FILE}", soft_wrap=True)
     return Comparison(root, runs, trials, sentences)
 
 
-def _statistics(root: Path, runs: pd.DataFrame, trials: pd.DataFrame) -> Sequence[str]:
-    """What the statistics say, written to the folder too; nothing before a run came to its end.
-
-    Fewer seeds or other budgets of some methods were asked for, so they are allowed, and the sentences say so.
-    """
-    ended: Any = runs[runs["status"] != "missing"]
-    if ended.empty:
-        return ()
-    keys = ["task", "method", "seed"]
-    theirs = trials.merge(ended[keys], on=keys)
-    try:
-        found = statistics(ended, theirs, unbalanced=True, different_budgets=True)
-    except UserError as error:  # too little came to an end: what did is printed and kept all the same
-        return (f"No statistics: {error}.",)
-    found.write(root / folders.STATISTICS, force=True)
-    return tuple(found.sentences)
+def _capital(text: str) -> str:
+    return text if text[-1] == "." else f"{text[0].upper()}{text[1:]}."

@@ -17,7 +17,8 @@ from dynapilco.core.errors import UserError
 
 SETTINGS_FILE, RUNS_FILE, TRIALS_FILE = "compare.json", "runs.csv", "trials.csv"
 RUNS, JOBS, STATISTICS, LOCK = "runs", "jobs", "statistics", ".lock"
-OURS = {SETTINGS_FILE, RUNS_FILE, TRIALS_FILE, RUNS, JOBS, STATISTICS, LOCK}
+PARQUET_FILES = ("runs.parquet", "trials.parquet")
+OURS = {SETTINGS_FILE, RUNS_FILE, TRIALS_FILE, *PARQUET_FILES, RUNS, JOBS, STATISTICS, LOCK}
 """Names that a comparison writes; ``--force`` deletes these and nothing else."""
 FORMAT_VERSION = 1
 ORPHAN_SECONDS = 30.0

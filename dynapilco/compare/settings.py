@@ -9,6 +9,8 @@ from typing import Any
 from dynapilco.agent.config import AgentConfig
 from dynapilco.agent.config_file import as_of_old, config_values, resolve_options
 from dynapilco.compare.algorithms import check_algorithm, check_options
+from dynapilco.compare.stats.anchors import check_anchors
+from dynapilco.compare.variants import check_variants
 from dynapilco.core.errors import UserError
 from dynapilco.inference import METHODS
 from dynapilco.tasks import make_env, task_of
@@ -38,6 +40,12 @@ class Request:
     """Options by method."""
     baseline_kwargs: dict[str, Any] = field(default_factory=dict)
     """Options by algorithm."""
+    imagined: tuple[str, ...] = ()
+    """Algorithms of stable-baselines3 trained inside the learned model, as methods beside the others: sac-in-model."""
+    variants: dict[str, Any] = field(default_factory=dict)
+    """Further methods: name -> settings of a run that differ, such as inference, inference_kwargs or controller."""
+    anchors: dict[str, Any] = field(default_factory=dict)
+    """Task -> [score that counts 0, score that counts 1] of the normalised score, before the documented ones."""
 
     def over(self, other: Request) -> Request:
         """Merge two requests: the other's values where this one says nothing."""
@@ -80,6 +88,8 @@ class Settings:
     horizons, budget : dict
         Task -> steps of a trial, and environment steps of a run: whole trials.
     baselines : tuple of Baseline
+    anchors : dict
+        Task -> [low, high] that the user gave; how runs are judged, not what they are.
     """
 
     tasks: tuple[str, ...]
@@ -89,6 +99,7 @@ class Settings:
     horizons: dict[str, int]
     budget: dict[str, int]
     baselines: tuple[Baseline, ...] = ()
+    anchors: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def all_methods(self) -> list[str]:
@@ -108,7 +119,8 @@ class Settings:
             task: {method: as_of_old(config) for method, config in methods.items()}
             for task, methods in values["configs"].items()
         }
-        return cls(**lists, configs=configs, **{k: values[k] for k in ("horizons", "budget")}, baselines=baselines)
+        rest = {name: values[name] for name in ("horizons", "budget")}
+        return cls(**lists, configs=configs, **rest, baselines=baselines, anchors=values.get("anchors", {}))
 
 
 Resolve = Callable[[Mapping[str, Any]], AgentConfig]
@@ -132,26 +144,36 @@ def build_settings(request: Request, file: Mapping[str, Any], resolve: Resolve) 
         For duplicates, unknown names, environments and options, and numbers that cannot be meant.
     """
     tasks = request.env_id or (str(file.get("env_id", AgentConfig.env_id)),)
-    methods = request.inference or (str(file.get("inference", AgentConfig.inference)),)
-    methods = tuple(METHODS.canonical(name) for name in methods)
+    default = METHODS.canonical(str(file.get("inference", AgentConfig.inference)))
+    plain = tuple(METHODS.canonical(name) for name in request.inference)
+    first = plain[0] if plain else default
+    if not plain and not request.variants:
+        plain = (default,)
+    variants = check_variants(request.variants, request.imagined, first)
+    methods = (*plain, *variants)
     seeds = _seeds(request)
     _no_duplicates("env_id", [task.rpartition(":")[2] for task in tasks])
     _no_duplicates("inference", methods)
     _at_least_one("trials", request.trials)
     for owner in request.inference_kwargs:
-        if METHODS.canonical(owner) not in methods:
-            raise UserError(f"inference_kwargs.{owner}: expected the options of one of {', '.join(methods)}")
+        if METHODS.canonical(owner) not in plain:
+            raise UserError(f"inference_kwargs.{owner}: expected the options of one of {', '.join(plain)}")
     configs: dict[str, dict[str, dict[str, Any]]] = {}
     horizons, budget = {}, {}
     for task in tasks:
-        found = {m: _config(task, m, file, request, resolve) for m in methods}
+        found = {m: _config(task, m, file, request, resolve) for m in plain}
+        found |= {name: _variant(task, name, values, file, request, resolve) for name, values in variants.items()}
         horizons[task], space = _look_at(task, found[methods[0]].env_kwargs)
         steps = found[methods[0]].total_timesteps if request.trials is None else request.trials * horizons[task]
         budget[task] = -(-steps // horizons[task]) * horizons[task]
         configs[task] = {m: _values(config, steps) for m, config in found.items()}
-        for algorithm in request.baselines:
+        for algorithm in (*request.baselines, *request.imagined):
             check_algorithm(algorithm, space, task)
-    return Settings(tasks, methods, seeds, configs, horizons, budget, _baselines(request, seeds))
+    for task in request.anchors:
+        if task not in tasks:
+            raise UserError(f"anchors[{task!r}]: expected one of the tasks, {', '.join(tasks)}")
+    anchors = {task: [pair.low, pair.high] for task, pair in check_anchors(request.anchors).items()}
+    return Settings(tasks, methods, seeds, configs, horizons, budget, _baselines(request, seeds), anchors)
 
 
 def _config(task: str, method: str, file: Mapping[str, Any], request: Request, resolve: Resolve) -> AgentConfig:
@@ -170,6 +192,24 @@ def _config(task: str, method: str, file: Mapping[str, Any], request: Request, r
         return resolve({**values, "env_id": task, "inference": method, "inference_kwargs": options})
     except UserError as error:
         raise UserError(f"{method} on {task}: {error}") from error
+
+
+def _variant(
+    task: str, name: str, own: Mapping[str, Any], file: Mapping[str, Any], request: Request, resolve: Resolve
+) -> AgentConfig:
+    """The configuration of a variant: that of its inference method, and what differs on top of it."""
+    own, merged = dict(own), dict(file)
+    method, options = METHODS.canonical(own.pop("inference")), own.pop("inference_kwargs", {})
+    for key, value in own.items():
+        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
+    kwargs = {m: o for m, o in request.inference_kwargs.items() if METHODS.canonical(m) != method}
+    before = next((o for m, o in request.inference_kwargs.items() if METHODS.canonical(m) == method), {})
+    try:
+        return _config(
+            task, method, merged, replace(request, inference_kwargs={**kwargs, method: before | options}), resolve
+        )
+    except UserError as error:
+        raise UserError(f"variants.{name}: {error}") from error
 
 
 def _values(config: AgentConfig, steps: int) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The tidy tables of a comparison: ``runs.csv``, a row for each run, and ``trials.csv``, a row for each trial."""
+"""The tidy tables of a comparison: ``runs.csv``, a row for each run, and ``trials.csv``, a row for each trial.
+
+Where pyarrow is installed the same tables are there as Parquet too.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dynapilco.compare import parquet
 from dynapilco.compare.folder import RUNS_FILE, TRIALS_FILE, Folder, Job
 from dynapilco.compare.watch import error_line
 from dynapilco.core.atomic import write_atomically
-from dynapilco.core.errors import UserError
+from dynapilco.core.errors import UserError, unknown_name
 from dynapilco.tracking.sink import TrialRow
 from dynapilco.tracking.summary import read_summary
 
@@ -27,8 +31,11 @@ TRIAL_COLUMNS = {
     **KEYS, "trial": "integer", "env_steps": "integer", "env_seconds": "number", "return": "number",
     "predicted_return": "number", "success": "maybe", "explored": "truth", "model_nll": "number",
     "coverage_95_one_step": "number", "coverage_95_horizon": "number", "nan_rollouts": "number",
-    "seconds_model": "number", "seconds_policy": "number", "seconds_env": "number",
+    "seconds_model": "number", "seconds_policy": "number", "seconds_env": "number", "crps_one_step": "number",
+    "sharpness_one_step": "number", "nll_horizon": "number", "crps_horizon": "number", "sharpness_horizon": "number",
 }  # fmt: skip
+LATER = ("crps_one_step", "sharpness_one_step", "nll_horizon", "crps_horizon", "sharpness_horizon")
+"""Columns that tables of earlier versions do not have: empty there."""
 """Column -> kind. An empty cell is a missing number or truth (NaN, NA) where the kind allows it."""
 CLOCK_COLUMNS = ("wall_seconds", "peak_memory_mb", "seconds_model", "seconds_policy", "seconds_env")
 """What differs between two runs of one seed."""
@@ -51,6 +58,7 @@ def collect(folder: Folder, jobs: Sequence[Job]) -> None:
         runs.append({**keys, **_run(folder, job, rows)})
     write_atomically(folder.root / TRIALS_FILE, _csv(TRIAL_COLUMNS, trials))
     write_atomically(folder.root / RUNS_FILE, _csv(RUN_COLUMNS, runs))
+    parquet.beside(folder.root, load)
 
 
 def _run(folder: Folder, job: Job, rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def load(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Parameters
     ----------
     folder : path
-        What ``dynapilco compare --out`` wrote.
+        What ``dynapilco compare --out`` or :func:`save` wrote. CSV is read where both are there.
 
     Returns
     -------
@@ -108,7 +116,55 @@ def load(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return runs, _frame(root / TRIALS_FILE, TRIAL_COLUMNS, (*KEYS, "trial"))
 
 
+def save(
+    runs: pd.DataFrame, trials: pd.DataFrame, folder: str | Path, *, format: str = "csv", force: bool = False
+) -> list[Path]:
+    """Write the two tables to a folder, as :func:`load` reads them.
+
+    Parameters
+    ----------
+    runs, trials : DataFrame
+    folder : path
+    format : {"csv", "parquet"}
+        Parquet needs pyarrow: ``pip install 'dynapilco[parquet]'``.
+    force : bool
+        Replace files that are there.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    UserError
+        For another format, a missing pyarrow, tables without a column or with a cell that is not what it must be, and
+        files that would be overwritten.
+    """
+    if format not in ("csv", "parquet"):
+        raise unknown_name("format", format, ("csv", "parquet"))
+    root, texts = Path(folder), dict[Path, str | bytes]()
+    for name, frame, kinds in ((RUNS_FILE, runs, RUN_COLUMNS), (TRIALS_FILE, trials, TRIAL_COLUMNS)):
+        checked = _checked(frame, kinds, f"{name.partition('.')[0]}: the table")
+        path = root / name if format == "csv" else (root / name).with_suffix(parquet.SUFFIX)
+        texts[path] = _csv(kinds, [_cells(row) for row in checked.to_dict("records")]) if format == "csv" else (
+            parquet.content(checked))  # fmt: skip
+        if path.exists() and not force:
+            raise UserError(f"{str(path)!r} exists: expected another folder, or force=True to replace it")
+    for path, text in texts.items():
+        write_atomically(path, text)
+    return list(texts)
+
+
+def _cells(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row as ``progress.csv`` writes it."""
+    found = {str(name): None if pd.isna(value) else value for name, value in row.items()}
+    return {n: str(v).lower() if isinstance(v, bool | np.bool_) else v for n, v in found.items()}
+
+
 def _frame(path: Path, kinds: Mapping[str, str], keys: tuple[str, ...]) -> pd.DataFrame:
+    other = path.with_suffix(parquet.SUFFIX)
+    if not path.is_file() and other.is_file():
+        return _checked(parquet.read(other), kinds, repr(str(other)))
     if not path.is_file():
         raise UserError(f"{str(path)!r} does not exist: expected the folder of a comparison")
     seen: dict[tuple[Any, ...], int] = {}
@@ -120,9 +176,39 @@ def _frame(path: Path, kinds: Mapping[str, str], keys: tuple[str, ...]) -> pd.Da
             raise UserError(f"{str(path)!r}, line {number}: {what} stands in line {seen[key]} too: expected each once")
         seen[key] = number
         rows.append(values)
-    types = {"integer": "int64", "number": "float64", "truth": "bool", "maybe": "boolean"}
-    frame = pd.DataFrame(rows, columns=list(kinds))
-    return frame.astype({name: types[kind] for name, kind in kinds.items() if kind in types})
+    return _typed(pd.DataFrame(rows, columns=list(kinds)), kinds)
+
+
+TYPES = {"integer": "int64", "number": "float64", "truth": "bool", "maybe": "boolean"}
+
+
+def _typed(frame: pd.DataFrame, kinds: Mapping[str, str]) -> pd.DataFrame:
+    return frame.astype({name: TYPES[kind] for name, kind in kinds.items() if kind in TYPES})
+
+
+def _checked(frame: pd.DataFrame, kinds: Mapping[str, str], what: str) -> pd.DataFrame:
+    """A table that no CSV reader has checked: its columns in order, of their types, each key once."""
+    missing = [name for name in kinds if name not in frame and name not in LATER]
+    if missing:
+        raise UserError(f"{what} has no column {', '.join(missing)}: expected the table of a comparison")
+    frame = frame.reindex(columns=list(kinds)).reset_index(drop=True)
+    if "error" in frame:
+        frame["error"] = frame["error"].fillna("")
+    for name, kind in kinds.items():
+        try:
+            frame[name] = frame[name].astype(TYPES[kind]) if kind in TYPES else frame[name]
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{what}: {name} is not {READERS[kind][1]} in every row ({error})") from error
+    odd = [status for column in frame.columns.intersection(["status"]) for status in frame[column]]
+    odd = [status for status in odd if status not in STATUSES]
+    if odd:
+        raise UserError(f"{what}: status={odd[0]!r}: expected {READERS['status'][1]}")
+    keys = [name for name in (*KEYS, "trial") if name in kinds and not (name == "trial" and "status" in kinds)]
+    double = frame[frame.duplicated(keys)]
+    if len(double):
+        first = ", ".join(f"{name} {double.iloc[0][name]}" for name in keys)
+        raise UserError(f"{what} has {first} more than once: expected each once")
+    return frame
 
 
 def _rows(path: Path, kinds: Mapping[str, str]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
@@ -130,7 +216,7 @@ def _rows(path: Path, kinds: Mapping[str, str]) -> Iterator[tuple[dict[str, str]
     try:
         reader = csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
         header = next(reader, [])
-        missing = [name for name in kinds if name not in header]
+        missing = [name for name in kinds if name not in header and name not in LATER]
         if missing:
             raise UserError(f"{str(path)!r}, line 1: no column {', '.join(missing)}: expected the table of a run")
         for cells in reader:
@@ -138,7 +224,8 @@ def _rows(path: Path, kinds: Mapping[str, str]) -> Iterator[tuple[dict[str, str]
                 raise UserError(
                     f"{str(path)!r}, line {reader.line_num}: {len(cells)} cells: expected {len(header)}, as in line 1"
                 )
-            row = {name: cell for name, cell in zip(header, cells, strict=True) if name in kinds}
+            row = dict.fromkeys((name for name in LATER if name in kinds), "")
+            row |= {name: cell for name, cell in zip(header, cells, strict=True) if name in kinds}
             yield row, {name: _value(path, reader.line_num, name, row[name], kind) for name, kind in kinds.items()}
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{str(path)!r} cannot be read as a table ({error}): expected UTF-8 and commas") from error

@@ -23,6 +23,7 @@ from dynapilco.core.errors import UserError
 POLL_SECONDS = 1.0
 REFRESH_PER_SECOND = 2
 MOST_ROWS = 32
+HEADINGS = ("task", "method", "seed", "where", "trial", "return", "for")
 
 
 @dataclass
@@ -111,17 +112,20 @@ class Watcher:
     def table(self) -> Group:
         """What runs now, and how far the whole is."""
         running = [job for job in self.jobs if self._states[job].get("status") == "running"]
-        table = Table(box=box.SIMPLE, pad_edge=False)
-        for heading in ("task", "method", "seed", "where", "trial", "last return", "for"):
-            table.add_column(heading, justify="right" if heading in ("seed", "trial", "last return", "for") else "left")
+        table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in HEADINGS:  # a name that is cut off may be another one's too: in a narrow terminal it is folded
+            left = heading in ("task", "method", "where")
+            table.add_column(heading, justify="left" if left else "right", overflow="fold", no_wrap=not left)
+        hosts = {self._states[job]["host"] for job in running}
         for job in running[:MOST_ROWS]:
             state, (trials, last) = self._states[job], self._progress(job)
-            where = f"{state['host']}:{state['pid']}"
+            where = f"{state['host']}:{state['pid']}" if len(hosts) > 1 else str(state["pid"])
             cells = [job.task.rpartition("/")[2], job.method, str(job.seed), where]
             spent = _clock(time.time() - state["began"])
             table.add_row(*cells, f"{trials} of {self.planned[job]}", last, spent)
         more = [Text(f"and {len(running) - MOST_ROWS} more")] if len(running) > MOST_ROWS else []
-        return Group(Text(self._counts(len(running))), table, *more)
+        place = Text(f"all on {next(iter(hosts))}; where: process") if len(hosts) == 1 else Text("where: host:process")
+        return Group(Text(self._counts(len(running))), *([place] if hosts else []), table, *more)
 
     def _counts(self, running: int) -> str:
         ends = [state.get("status") for state in self._states.values()]

@@ -24,6 +24,10 @@ class OneStepScore:
         Share of (transition, output) pairs inside the central 95 % predictive interval.
     nll : float
         Mean negative log density of a transition's outputs, each in units of ``unit``; nats.
+    crps : float
+        Mean continuous ranked probability score of an output, in units of ``unit``.
+    sharpness : float
+        Mean width of an output's central 95 % predictive interval, in units of ``unit``.
     pit : Tensor
         Probability integral transform of every output, (T, O): the predictive probability of a value below the one that
         came; uniform where the model is calibrated (Dawid 1984). On the CPU.
@@ -33,8 +37,33 @@ class OneStepScore:
 
     coverage: float
     nll: float
+    crps: float
+    sharpness: float
     pit: Tensor
     columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HorizonScore:
+    """Scores of the imagined particles against the trial that followed, means over its (step, column) pairs.
+
+    Attributes
+    ----------
+    coverage : float
+        Share inside the particles' central 95 % interval.
+    nll : float
+        Negative log density under the Gaussian with the particles' mean and standard deviation; nats, in units of
+        ``unit``.
+    crps : float
+        Continuous ranked probability score of the particles, in units of ``unit``.
+    sharpness : float
+        Width of the central 95 % interval, in units of ``unit``.
+    """
+
+    coverage: float
+    nll: float
+    crps: float
+    sharpness: float
 
 
 def one_step(
@@ -69,6 +98,8 @@ def one_step(
     return OneStepScore(
         coverage=float(((truth >= low) & (truth <= high)).double().mean()),
         nll=float(-mixture_log_density(mean / unit, std / unit, truth / unit).mean()),
+        crps=float(mixture_crps(mean / unit, std / unit, truth / unit).mean()),
+        sharpness=float(((high - low) / unit).double().mean()),
         pit=mixture_cdf(mean, std, truth).cpu(),
         columns=tuple(columns),
     )
@@ -85,8 +116,27 @@ def mixture_cdf(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
     return torch.special.ndtr((y - mean) / std).mean(0)
 
 
-def horizon_coverage(predicted: Tensor, observed: Tensor) -> float:
-    """Share of (step, column) pairs of an episode inside the particles' central 95 % interval.
+def mixture_crps(mean: Tensor, std: Tensor, y: Tensor) -> Tensor:
+    """Continuous ranked probability score (T, O) of y (T, O) under the equal mixture of S Gaussians (S, T, O).
+
+    CRPS = E|X - y| - E|X - X'| / 2, both in closed form (Grimit et al. 2006, QJRMS 132:2925, eq. 5). The pairs of
+    functions are summed one function at a time, so memory stays that of the mixture itself.
+    """
+    near = mean_distance(mean - y, std).mean(0)
+    apart = torch.zeros_like(near)
+    for m, s in zip(mean, std, strict=True):
+        apart += mean_distance(mean - m, torch.hypot(std, s)).mean(0)
+    return near - apart / (2 * len(mean))
+
+
+def mean_distance(mean: Tensor, std: Tensor) -> Tensor:
+    """E|X| of a Gaussian: 2 s phi(m / s) + m (2 Phi(m / s) - 1)."""
+    z = mean / std
+    return math.sqrt(2 / math.pi) * std * torch.exp(-0.5 * z.square()) + mean * torch.special.erf(z / math.sqrt(2))
+
+
+def horizon(predicted: Tensor, observed: Tensor, unit: Tensor) -> HorizonScore:
+    """Score the particles of an imagined trial; (step, column) pairs with fewer than two finite particles are left out.
 
     Parameters
     ----------
@@ -94,9 +144,42 @@ def horizon_coverage(predicted: Tensor, observed: Tensor) -> float:
         Particle states (K, T, D), imagined from the start of the trial under the trial's policy.
     observed : Tensor
         What happened, (T, D).
+    unit : Tensor
+        Scale of each column, (D,).
     """
     low, high = interval(predicted)
-    return float(((observed >= low) & (observed <= high)).double().mean())
+    inside = (observed >= low) & (observed <= high)
+    particles, seen = (predicted / unit).double(), (observed / unit).double()
+    particles = torch.where(torch.isfinite(particles), particles, torch.nan)
+    known = torch.isfinite(particles).sum(0) > 1
+    mean = particles.nanmean(0)
+    # the variance of the sample is that of the Gaussian; one of nothing, where all particles agree, has no density
+    variance = (particles - mean).square().nanmean(0).clamp_min(1e-12)
+    nll = 0.5 * ((seen - mean).square() / variance + variance.log() + math.log(2 * math.pi))
+    return HorizonScore(
+        coverage=float(inside.double().mean()),
+        nll=_mean(nll, known),
+        crps=_mean(particle_crps(particles, seen), known),
+        sharpness=_mean(((high - low) / unit).double(), known),
+    )
+
+
+def particle_crps(particles: Tensor, y: Tensor) -> Tensor:
+    """Fair continuous ranked probability score (T, D) of y (T, D) under particles (K, T, D); those with NaN left out.
+
+    E|X - y| - sum_ij |x_i - x_j| / (2 K (K - 1)) (Ferro 2014, QJRMS 140:1917): as if there were endless particles, so
+    methods with different numbers of them can be compared. Sorted, the double sum is one: 2 sum_i (2 i - K - 1) x_(i).
+    """
+    ordered = particles.sort(0).values  # NaN come last
+    there = torch.isfinite(ordered)
+    count = there.sum(0)
+    rank = torch.arange(1, len(ordered) + 1, device=ordered.device, dtype=ordered.dtype).reshape(-1, 1, 1)
+    pairs = 2 * torch.where(there, (2 * rank - count - 1) * ordered, 0.0).sum(0)
+    return (particles - y).abs().nanmean(0) - pairs / (2 * count * (count - 1))
+
+
+def _mean(values: Tensor, known: Tensor) -> float:
+    return float(values[known].mean())
 
 
 def interval(samples: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from threading import Lock
 from dynapilco.core.errors import UserError
 from dynapilco.report.page.frame import Page, Section, render
 from dynapilco.report.page.html import tag
+from dynapilco.report.reading.comparison import is_comparison
 from dynapilco.report.writing import build, checked_folder
 
 HOST = "127.0.0.1"
@@ -22,16 +23,17 @@ READ = (
     "*.txt",
     "fans/*.json",
     "videos/*",
-    "runs/*/*/*/progress.csv",
-    "runs/*/*/*/fans/*.json",
 )
 """What a report is made of."""
+READ_OF_COMPARISON = ("runs.csv", "trials.csv", "compare.json")
+"""Its page tells runs that have ended. While they go on their files change all the time, and a page is not cheap."""
 
 
 def fingerprint(folder: Path) -> str:
     """A word that changes when a file of the report's changes."""
     found = []
-    for path in sorted(path for pattern in READ for path in folder.glob(pattern)):
+    patterns = READ_OF_COMPARISON if is_comparison(folder) else READ
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         try:
             state = path.stat()
         except FileNotFoundError:  # replaced just now

@@ -34,6 +34,11 @@ class TrialRow:
     ended_by: str | None = None
     disagreements: int | None = None
     lost_candidates: int | None = None
+    crps_one_step: float | None = None
+    sharpness_one_step: float | None = None
+    nll_horizon: float | None = None
+    crps_horizon: float | None = None
+    sharpness_horizon: float | None = None
 
     @property
     def explored(self) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from dynapilco.compare.statistics.aggregate import Strata, iqm, trimmed
-from dynapilco.compare.statistics.bootstrap import central, resample
+from dynapilco.compare.stats.aggregate import Strata, iqm, trimmed
+from dynapilco.compare.stats.bootstrap import central, resample
 
 Bounds = tuple[np.ndarray, np.ndarray]
 

@@ -58,6 +58,8 @@ def write_run(folder, job, successes, score, status="done"):
 def written(tmp_path):
     """A comparison of two methods with two seeds, of which one run failed and one is missing."""
     folder = Folder(tmp_path / "out")
+    folder.root.mkdir()
+    (folder.root / "compare.json").write_text(json.dumps({"format_version": 1}))
     jobs = [Job(TASK, method, seed) for method in ("ensemble", "swag") for seed in (0, 1)]
     write_run(folder, jobs[0], [False, False, True], 10.0)
     write_run(folder, jobs[1], [True, False, False], 20.0)

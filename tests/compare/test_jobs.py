@@ -136,6 +136,8 @@ def test_every_kind_of_baseline_keeps_to_its_budget(algorithm, tmp_path):
     assert 80 <= steps <= 100
     if algorithm == "ppo":  # its rollouts of 2048 steps would never end
         assert config["options"] == {"n_steps": 40, "batch_size": 40}
+    if algorithm in ("td3", "dqn"):  # nor would their random steps, 100 by default
+        assert config["options"]["learning_starts"] == (40 if algorithm == "td3" else 50)
 
 
 def order(folder):

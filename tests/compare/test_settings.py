@@ -43,6 +43,34 @@ def test_trials_count_before_steps_and_baselines_have_budgets_and_seeds():
     assert [b.seeds for b in found.baselines] == [(3, 1, 2), (3, 1, 2), (3,), (3,)]
 
 
+def test_variants_are_methods_that_differ_in_anything():
+    variants = {
+        "small": {"inference_kwargs": {"rank": 3}, "dynamics": {"hidden": [8]}},
+        "hmc+cem": {"inference": "hmc"},
+    }
+    variants["hmc+cem"]["controller"] = "cem"
+    found = settings({"dynamics": {"noise": "observation"}}, inference=["swag", "ensemble"], imagined="sac",
+                     variants=variants, inference_kwargs={"swag": {"rank": 7, "members": 2}})  # fmt: skip
+    assert found.methods == ("swag", "ensemble", "sac-in-model", "small", "hmc+cem")
+    configs = found.configs[TASK]
+    assert (configs["sac-in-model"]["inference"], configs["sac-in-model"]["controller"]) == ("swag", "sac")
+    assert configs["small"]["inference_kwargs"] | {"rank": 3, "members": 2} == configs["small"]["inference_kwargs"]
+    assert configs["small"]["dynamics"]["hidden"] == [8] and configs["small"]["dynamics"]["noise"] == "observation"
+    assert configs["swag"]["dynamics"]["hidden"] != [8] and configs["swag"]["inference_kwargs"]["rank"] == 7
+    assert (configs["hmc+cem"]["inference"], configs["hmc+cem"]["controller"]) == ("hmc", "cem")
+    assert len({config["total_timesteps"] for config in configs.values()}) == 1
+    assert type(found).of_values(json.loads(json.dumps(found.values()))) == found
+    assert settings(variants={"a": {"inference": "swag"}}).methods == ("a",)
+
+
+def test_anchors_may_change_and_runs_may_not(tmp_path, monkeypatch):
+    monkeypatch.setattr("dynapilco.compare.pool.Pool.run", lambda self, orders, say: None)
+    common = {"env_id": TASK, "out": tmp_path / "a", "quiet": True}
+    compare.run(**common, seeds=1)
+    compare.run(**common, seeds=1, anchors={TASK: [1, 20]}, resume=True)
+    assert read_settings(tmp_path / "a")["anchors"] == {TASK: [1.0, 20.0]}
+
+
 def test_settings_survive_their_file():
     found = settings(baselines="sac", baseline_kwargs={"sac": {"learning_starts": 40}})
     assert type(found).of_values(json.loads(json.dumps(found.values()))) == found
@@ -75,6 +103,19 @@ def test_settings_survive_their_file():
         ({"inference_kwargs": {"swag": {}}}, "expected the options of one of random_features"),
         ({"inference_kwargs": {"random_features": {"membres": 1}}}, "unknown random_features option 'membres'"),
         ({"seed": 3}, "unknown compare option 'seed'"),
+        ({"imagined": ["sax"]}, "unknown algorithm 'sax': did you mean sac"),
+        ({"imagined": "dqn"}, "baseline 'dqn' cannot act in 'dynapilco/PendulumSwingUp-v0'"),
+        ({"imagined": ["sac", "sac"]}, "imagined: sac given twice"),
+        ({"variants": {"swag": {}}}, "variants.swag: swag is a method of its own: expected another name"),
+        ({"variants": {"a/b": {}}}, "variants.a/b: expected a name of letters"),
+        ({"variants": {"sac@2x": {}}}, "variants.sac@2x: expected a name of letters"),
+        ({"variants": {"a": 3}}, "variants.a=3: expected a table"),
+        ({"variants": {"a": {"total_timesteps": 3}}}, "variants.a.total_timesteps: it must be the same for all"),
+        ({"variants": {"a": {"serach": 3}}}, "variants.a: random_features on dynapilco"),
+        ({"variants": {"a": {"inference_kwargs": 3}}}, "variants.a.inference_kwargs=3: expected a table"),
+        ({"variants": {"a": {"inference": "swga"}}}, "unknown inference method 'swga'"),
+        ({"anchors": {TASK: [3, 1]}}, "expected the score that counts 0 and a larger one"),
+        ({"anchors": {"Other-v0": [1, 3]}}, "anchors['Other-v0']: expected one of the tasks"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(request_, said):

@@ -1,15 +1,28 @@
 import io
+import json
 import math
+import time
 
 import pytest
 from rich.console import Console
 
 from dynapilco import compare
-from dynapilco.compare import comparison
-from dynapilco.compare.closing import closing_tables, cost_cells, failure_sentences, median_interval, outcome_cells
+from dynapilco.compare import inferred
+from dynapilco.compare.closing import (
+    closing_tables,
+    cost_cells,
+    failure_sentences,
+    median_interval,
+    outcome_cells,
+    score_cell,
+)
 from dynapilco.compare.comparison import report
+from dynapilco.compare.folder import Folder, Job
+from dynapilco.compare.watch import Watcher
 from dynapilco.core.errors import UserError
 from dynapilco.tracking.console import make_console
+
+TASK = "dynapilco/PendulumSwingUp-v0"
 
 
 def test_the_tables_hold_every_run_and_every_trial(written):
@@ -31,7 +44,7 @@ def test_the_tables_hold_every_run_and_every_trial(written):
     ("table", "line", "old", "new", "said"),
     [
         ("trials.csv", 3, "1.5", "lots", "trials.csv', line 3: return='lots': expected a number or nothing"),
-        ("trials.csv", 2, ",true", "", "line 2: 16 cells: expected 17"),
+        ("trials.csv", 2, ",true", "", "line 2: 21 cells: expected 22"),
         ("trials.csv", 4, "false", "no", "line 4: explored='no': expected true or false"),
         ("runs.csv", 2, "done", "finished", "line 2: status='finished': expected done or failed or missing"),
         (
@@ -62,12 +75,15 @@ def test_a_folder_that_is_no_comparison(tmp_path):
 
 def test_the_closing_table_shows_seeds_and_intervals(written):
     runs, trials = compare.load(written.root)
-    outcome, cost = closing_tables(runs, trials)
+    found, _ = compare.infer(runs, trials)
+    outcome, cost = closing_tables(runs, trials, found)
     assert outcome.row_count == cost.row_count == 2
-    seeds, score, solved, first = outcome_cells(runs[:2])
+    seeds, score, solved, first = outcome_cells(runs[:2], score_cell(found, TASK, "ensemble"))
     one_step, _, seconds, wall = cost_cells(runs[:2], trials[:6])
     assert seeds == "2 of 2"
-    assert score.startswith("15\n-48.5")  # mean 15, t interval with 1 degree of freedom: 15 +- 12.706 * 5
+    assert score.startswith(
+        "15\n-48.5"
+    )  # of two the IQM is the mean; t interval, 1 degree of freedom: 15 +- 12.706 * 5
     assert solved == "1 of 2\n9% to 91%"
     assert first == "2\n2 to never *"
     assert one_step == "50%\n50% to 50%"
@@ -80,7 +96,7 @@ def test_the_closing_table_shows_seeds_and_intervals(written):
 
 def test_a_failed_seed_is_counted_and_named(written):
     runs = compare.load(written.root)[0]
-    cells = outcome_cells(runs[2:])
+    cells = outcome_cells(runs[2:], "-")
     assert cells[0] == "0 of 2\n1 failed\n1 missing"
     assert cells[1] == "-" and cells[2] == "0 of 1\n0% to 79%"
     failed, missing = failure_sentences(runs)
@@ -101,32 +117,20 @@ def test_the_interval_of_a_median_comes_from_order_statistics():
         assert 1 - 2 * binom.cdf(low + 1, n, 0.5) < 0.95
 
 
-def test_the_statistics_are_asked_for_what_came_to_an_end(written, monkeypatch, capsys):
-    asked = []
-
-    class Found:
-        sentences = ("ensemble is ahead.",)
-
-        def write(self, folder, force):
-            asked.append((folder, force))
-
-    def statistics(runs, trials, **allowed):
-        asked.append((runs["status"].tolist(), len(trials), allowed))
-        return Found()
-
-    monkeypatch.setattr(comparison, "statistics", statistics)
+def test_the_statistics_are_written_and_told(written, capsys):
     found = report(written.root, make_console())
-    assert found.sentences[-1] == "ensemble is ahead." and not found.complete
-    assert "ensemble is ahead." in capsys.readouterr().out
-    allowed = {"unbalanced": True, "different_budgets": True}
-    assert asked == [(["done", "done", "failed"], 8, allowed), (written.root / "statistics", True)]
+    assert not found.complete and "no difference shown" in capsys.readouterr().out
+    saved = json.loads((written.root / "statistics" / "statistics.json").read_text())
+    assert saved["settings"]["unbalanced"] and saved["settings"]["different_budgets"]
+    failed = next(row for row in saved["aggregates"] if row["method"] == "swag" and row["metric"] == "score")
+    assert failed["estimate"] == 0.02 and failed["failed"] == 1  # the low anchor of the task, not the worst run's score
 
 
 def test_statistics_that_refuse_do_not_cost_the_tables(written, monkeypatch):
     def statistics(runs, trials, **allowed):
         raise UserError("too few")
 
-    monkeypatch.setattr(comparison, "statistics", statistics)
+    monkeypatch.setattr(inferred, "statistics", statistics)
     assert report(written.root, Console(quiet=True)).sentences[-1] == "No statistics: too few."
 
 
@@ -134,3 +138,16 @@ def test_the_statistics_take_the_tables_as_they_are(written):
     sentences = report(written.root, Console(quiet=True)).sentences
     assert any("no difference shown" in sentence for sentence in sentences), sentences
     assert (written.root / "statistics" / "statistics.json").is_file()
+
+
+def test_the_live_table_cuts_no_name_in_80_columns(tmp_path):
+    long = [Job(f"dynapilco/{task}-v0", "random_features", 13) for task in ("CartPoleSwingUp", "CartPoleSwingUpPILCO")]
+    for hosts, folded in ((("vm", "vm"), False), (("gpu-node-0.cluster", "gpu-node-1.cluster"), True)):
+        watcher = Watcher(Folder(tmp_path), long, dict.fromkeys(long, 6), Console())
+        for job, host in zip(long, hosts, strict=True):
+            watcher._states[job] = {"status": "running", "host": host, "pid": 12345, "began": time.time()}
+        console = Console(width=80, file=io.StringIO())
+        console.print(watcher.table())
+        text = console.file.getvalue()
+        assert "…" not in text and max(map(len, text.splitlines())) <= 80
+        assert folded or all(name in text for name in ("CartPoleSwingUp-v0 ", "CartPoleSwingUpPILCO-v0 ", "12345"))

@@ -10,11 +10,13 @@ from scipy.stats import kstest, norm
 
 from dynapilco.dynamics import DynamicsDraw, Geometry, Transitions, make_stepping
 from dynapilco.dynamics.calibration import (
-    horizon_coverage,
+    horizon,
     interval,
     mixture_cdf,
+    mixture_crps,
     mixture_log_density,
     one_step,
+    particle_crps,
     spread,
 )
 from dynapilco.inference import Gaussian, StackedNetwork, mlp
@@ -72,6 +74,10 @@ def test_one_step_coverage_and_density_of_a_calibrated_model():
     score = one_step(known_draw(0.0, noise), observed(truth), torch.ones(2), gen())
     assert score.coverage == pytest.approx(0.95, abs=0.02)
     assert score.nll == pytest.approx(-norm.logpdf(truth.numpy(), 0, noise).sum(-1).mean(), abs=0.01)
+    assert score.sharpness == pytest.approx(2 * 1.96 * noise, abs=0.02)
+    assert score.crps == pytest.approx(noise / math.sqrt(math.pi), abs=0.01)  # what a calibrated Gaussian expects
+    in_halves = one_step(known_draw(0.0, noise), observed(truth), torch.full((2,), 0.5), gen())
+    assert (in_halves.crps, in_halves.sharpness) == pytest.approx((2 * score.crps, 2 * score.sharpness), rel=1e-4)
 
 
 def test_the_pit_is_the_predictive_distribution_at_what_came():
@@ -103,12 +109,51 @@ def test_density_is_in_units_of_the_scale():
     assert halved.coverage == plain.coverage
 
 
-def test_horizon_coverage_counts_pairs():
+def test_the_horizons_coverage_counts_pairs():
     particles = torch.linspace(0, 1, 101).reshape(101, 1, 1).expand(101, 4, 2)
     observed = torch.tensor([[0.5, 0.02], [0.026, 0.974], [0.976, -3.0], [float("nan"), 0.5]])
-    assert horizon_coverage(particles, observed) == pytest.approx(4 / 8)
-    assert horizon_coverage(particles, torch.full((4, 2), 0.5)) == 1
-    assert horizon_coverage(particles, torch.full((4, 2), 2.0)) == 0
+    unit = torch.ones(2)
+    assert horizon(particles, observed, unit).coverage == pytest.approx(4 / 8)
+    assert horizon(particles, torch.full((4, 2), 0.5), unit).coverage == 1
+    assert horizon(particles, torch.full((4, 2), 2.0), unit).coverage == 0
+
+
+def test_the_mixtures_crps_is_the_integral_of_its_definition():
+    mean, std = (
+        torch.tensor([[[0.3, -1.0]], [[1.5, 2.0]], [[0.0, 0.2]]]),
+        torch.tensor([0.5, 1.0, 0.1]).reshape(3, 1, 1),
+    )
+    y = torch.tensor([[0.7, -2.0]])
+    grid = torch.linspace(-12, 14, 400_001, dtype=torch.float64).reshape(-1, 1)
+    below = norm.cdf(grid[None].numpy(), mean.double().numpy(), std.double().numpy()).mean(0)
+    truth = np.trapezoid((below - (grid >= y).numpy()) ** 2, grid[:, 0].numpy(), axis=0)
+    np.testing.assert_allclose(mixture_crps(mean, std.expand(3, 1, 2), y)[0].numpy(), truth, atol=1e-4)
+
+
+def test_the_particles_crps_is_the_double_sum_and_does_not_depend_on_their_number():
+    particles, y = torch.randn(7, 3, 2, generator=gen(3)).double(), torch.randn(3, 2, generator=gen(4)).double()
+    apart = (particles[:, None] - particles[None]).abs().sum((0, 1)) / (2 * 7 * 6)
+    truth = (particles - y).abs().mean(0) - apart
+    torch.testing.assert_close(particle_crps(particles, y), truth)
+    lost = torch.cat([particles, torch.full((2, 3, 2), torch.nan)])
+    torch.testing.assert_close(particle_crps(lost, y), truth)
+    many = torch.randn(5, 40_000, 1, generator=gen(5)).double()  # fair: the mean over small samples is the true score
+    expected = float(mixture_crps(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), torch.full((1, 1), 0.5)))
+    assert float(particle_crps(many, torch.full((40_000, 1), 0.5)).mean()) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_horizons_scores_are_those_of_a_gaussian_in_units_of_a_column():
+    particles = 3 + 2 * torch.randn(4_000, 50, 1, generator=gen(6)).double()
+    observed = 3 + 2 * torch.randn(50, 1, generator=gen(7)).double()
+    score = horizon(particles, observed, torch.tensor([2.0]))
+    z = (observed[:, 0].numpy() - 3) / 2
+    assert score.nll == pytest.approx(-norm.logpdf(z).mean(), abs=0.02)
+    assert score.sharpness == pytest.approx(2 * 1.96, abs=0.1)
+    crps = mixture_crps(torch.zeros(1, 50, 1), torch.ones(1, 50, 1), torch.as_tensor(z).float()[:, None])
+    assert score.crps == pytest.approx(float(crps.mean()), abs=0.02)
+    gone = torch.full((5, 50, 1), torch.nan).double()
+    again = horizon(torch.cat([particles, gone]), observed, torch.tensor([2.0]))
+    assert (again.nll, again.crps) == pytest.approx((score.nll, score.crps))
 
 
 @pytest.mark.parametrize("noise", [0.5, 1.0, 2.0])

@@ -7,11 +7,11 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from dynapilco import report
-from dynapilco.compare.statistics import statistics
+from dynapilco.compare.stats import statistics
 from dynapilco.core.errors import UserError
 from dynapilco.report.charts.paper import chart_figure
 from dynapilco.report.page.frame import render
-from dynapilco.report.reading.comparison import RUN_COLUMNS, TRIAL_COLUMNS
+from dynapilco.report.reading.comparison import LATER_COLUMNS, RUN_COLUMNS, TRIAL_COLUMNS
 from dynapilco.report.writing import build
 
 from .parsing import Parsed
@@ -54,7 +54,8 @@ def test_the_columns_are_those_of_the_runner():
     from dynapilco.compare import tables
 
     assert list(RUN_COLUMNS) == list(tables.RUN_COLUMNS) == list(WRITTEN_RUNS)
-    assert set(TRIAL_COLUMNS) == set(tables.TRIAL_COLUMNS) == set(WRITTEN_TRIALS)
+    assert {*TRIAL_COLUMNS, *LATER_COLUMNS} == set(tables.TRIAL_COLUMNS)
+    assert set(TRIAL_COLUMNS) == set(WRITTEN_TRIALS) and tuple(LATER_COLUMNS) == tables.LATER  # older tables are read
 
 
 def test_the_answer_is_that_of_the_statistics(page, expected):
@@ -130,11 +131,18 @@ def test_a_comparison_that_goes_on(tmp_path):
     missing = [(TASKS[1], "sac", seed) for seed in range(5)] + [(TASKS[0], "sac", 4)]
     page = page_of(make_comparison(tmp_path / "a", methods=METHODS, missing=missing))
     assert "24 of 30 runs came to their end, 6 not done yet" in page.seen
-    assert f"not every method has a run that ended on {TASKS[1]}" in page.seen
+    assert f"no run of sac has ended on {TASKS[1]} yet" in page.seen
     assert "1 runs that other methods have are missing" in page.seen or "Unbalanced" in page.seen
     charts = charts_of(page)
     assert "score-cartpoleswingup-v0" in charts and "score-pendulumswingup-v0" not in charts
     assert "cost-pendulumswingup-v0" in charts
+
+
+def test_a_comparison_whose_first_method_has_just_ended(tmp_path):
+    missing = [(task, method, seed) for task in TASKS for method in METHODS[1:] for seed in range(5)]
+    page = page_of(make_comparison(tmp_path / "a", methods=METHODS, missing=missing))
+    assert "nothing to compare it with" in page.seen and page.errors == []
+    assert f"no run of {', '.join(METHODS[1:])} has come to its end yet" in page.seen
 
 
 def test_different_budgets_are_said(tmp_path):
@@ -157,9 +165,8 @@ def test_scores_that_are_not_numbers_are_said_and_the_rest_is_shown(tmp_path):
     cells = text[1].split(",")
     (folder / "runs.csv").write_text("\n".join([text[0], ",".join([*cells[:4], "nan", *cells[5:]]), *text[2:]]) + "\n")
     page = page_of(folder)
-    assert (
-        "No method can be called better yet" in page.seen and "No statistics: runs: score is not a finite" in page.seen
-    )
+    assert "1 runs came to their end with a score or a success rate that is no number" in page.seen
+    assert "1 of 15 runs failed; they count as the worst score of their task" in page.seen
     assert "coverage-one-step-cartpoleswingup-v0" in charts_of(page)
 
 
@@ -214,9 +221,25 @@ def test_names_from_tables_are_not_run(tmp_path):
 def test_figures_for_papers_draw_intervals(folder):
     page = build(folder)
     (chart,) = [c for c in page.charts if c.name == "success-cartpoleswingup-v0"]
-    (axes,) = chart_figure(chart).axes
+    figure = chart_figure(chart)
+    (axes,) = figure.axes
+    left, right = axes.get_xlim()
+    assert (
+        left < min(chart.series[0].x) and max(chart.series[0].x) < right < max(chart.series[0].x) + 1
+    )  # all is inside
     bars = [c for c in axes.collections if isinstance(c, LineCollection)]
     assert len(bars) == len(chart.series) == 3  # more would hide one another as bands
     ends = np.array(bars[0].get_segments())[:, :, 1]
     np.testing.assert_allclose(ends, np.array([chart.series[0].low, chart.series[0].high]).T)
     assert axes.get_xlabel() == "trial" and axes.get_ylim() == (0, 1.02)
+
+
+def test_titles_and_legends_stay_inside_the_figures(folder):
+    for chart in build(folder).charts:
+        figure = chart_figure(chart)
+        figure.draw_without_rendering()
+        parts = [figure._suptitle, *figure.legends]
+        for part in parts:
+            box = part.get_window_extent()
+            assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, (chart.name, box)
+            assert box.y0 >= -1 and box.y1 <= figure.bbox.y1 + 1, (chart.name, box)

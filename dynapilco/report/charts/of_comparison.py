@@ -1,6 +1,6 @@
 """Charts of a comparison that describe: calibration and cost, as medians over seeds with their spread.
 
-What is inferred (aggregates, improvement, profiles, curves with intervals) comes from `dynapilco.compare.statistics`:
+What is inferred (aggregates, improvement, profiles, curves with intervals) comes from `dynapilco.compare.stats`:
 see `dynapilco.report.charts.of_statistics`.
 """
 
@@ -20,6 +20,15 @@ from dynapilco.tracking.fans import PIT_BINS
 
 SPREAD = "Line: median over seeds; band: the middle half of the seeds."
 PHASES = (("fit the model", "seconds_model", 0), ("search a policy", "seconds_policy", 1), ("act", "seconds_env", 3))
+SCORES = {
+    "model_nll": ("model-nll", "surprise one step ahead", "negative log density [nats a transition]"),
+    "nll_horizon": ("nll-trial", "surprise over whole imagined trials", "negative log density [nats a number]"),
+    "crps_one_step": ("crps-one-step", "error one step ahead", "CRPS [std of the outputs]"),
+    "crps_horizon": ("crps-trial", "error over whole imagined trials", "CRPS [std of the columns]"),
+    "sharpness_one_step": ("sharpness-one-step", "sharpness one step ahead", "width of 95 % intervals [std]"),
+    "sharpness_horizon": ("sharpness-trial", "sharpness over whole trials", "width of 95 % intervals [std]"),
+}
+"""Column -> name, title and axis of its chart."""
 RIGHT = Rule(0.95, "95 % would be right")
 
 
@@ -54,11 +63,12 @@ def calibration_charts(data: Comparison, task: str, place: str) -> list[Chart]:
         charts.append(
             Chart(f"{name}-{place}", title, "lines", TRIAL, coverage_axis(series), series, seeds_note(series), (RIGHT,))
         )
-    series = by_trial(data, task, "model_nll")
-    nll = Axis("negative log density [nats]")
-    charts.append(
-        Chart(f"model-nll-{place}", f"{short(task)}: surprise", "lines", TRIAL, nll, series, seeds_note(series))
-    )
+    for column, (name, title, label) in SCORES.items():
+        series = by_trial(data, task, column)
+        axis = Axis(label, low=None if "nll" in column else 0)
+        charts.append(
+            Chart(f"{name}-{place}", f"{short(task)}: {title}", "lines", TRIAL, axis, series, seeds_note(series))
+        )
     return charts
 
 

@@ -1,4 +1,4 @@
-"""Charts of what a comparison shows: drawn from the tables of `dynapilco.compare.statistics`, computing nothing."""
+"""Charts of what a comparison shows: drawn from the tables of `dynapilco.compare.stats`, computing nothing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Any
 
 import pandas as pd
 
-from dynapilco.compare.statistics import Statistics, statistics
+from dynapilco.compare.inferred import infer
+from dynapilco.compare.stats import Statistics
 from dynapilco.core.errors import UserError
 from dynapilco.report.charts.of_comparison import finite, short, slug
 from dynapilco.report.charts.spec import Axis, Chart, Rule, Series
-from dynapilco.report.reading.comparison import DONE, FAILED, TRIAL_COLUMNS, Comparison
+from dynapilco.report.reading.comparison import LATER_COLUMNS, TRIAL_COLUMNS, Comparison
 
 NAMES = {"normalised": "normalised score", "score": "score", "success_rate": "success rate"}
-STATISTICS = {"iqm": ("interquartile mean", 0), "mean": ("mean", 1)}
+STATISTICS = {
+    "iqm": ("interquartile mean", 0), "mean": ("mean", 1), "median": ("median of the tasks' means", 2),
+    "optimality_gap": ("optimality gap (lower is better)", 3),
+}  # fmt: skip
+OF_ONE_TASK = ("iqm", "mean")
+"""The median over tasks of a single one is the mean, and the gap says little more."""
 LOG_RATIO = 30
 """From so different budgets on, steps are on a logarithmic axis."""
 INTERVALS = "Bars and bands: 95 % intervals over seeds."
@@ -25,34 +31,21 @@ Frame = Any
 """A pandas frame; pandas' annotations do not know what a column holds."""
 
 
-def infer(data: Comparison, notes: list[str]) -> Statistics | None:
+def statistics_of(data: Comparison, notes: list[str]) -> Statistics | None:
     """The statistics of a comparison; None, with the reason in ``notes``, where its tables do not allow any."""
-    ended = [run for run in data.runs if run["status"] in (DONE, FAILED)]
-    tasks = [task for task in data.tasks if {r["method"] for r in ended if r["task"] == task} == set(data.methods)]
-    left_out = [task for task in data.tasks if task not in tasks]
-    if left_out:
-        notes.append(f"not every method has a run that ended on {', '.join(left_out)}: no statistics there yet")
-    runs = _runs_frame([run for run in ended if run["task"] in tasks], notes)
-    keys = set(zip(runs["task"], runs["method"], runs["seed"], strict=True))
+    keys = {(run["task"], run["method"], run["seed"]) for run in data.runs}
     trials = [t for t in data.trials if (t["task"], t["method"], t["seed"]) in keys]
-    if runs.empty:
-        return None
     try:
-        return statistics(runs, _trials_frame(trials), unbalanced=True, different_budgets=True)
-    except UserError as error:
-        notes.append(f"No statistics: {error}")
-        return None
+        stats, said = infer(_runs_frame(data.runs), _trials_frame(trials), data.settings.get("anchors"))
+    except UserError as error:  # compare.json, which anybody may edit, holds anchors that are none
+        stats, said = None, [f"no statistics: {error}"]
+    notes += said
+    return stats
 
 
-def _runs_frame(rows: list[Record], notes: list[str]) -> Frame:
+def _runs_frame(rows: list[Record]) -> Frame:
     frame = pd.DataFrame(rows, columns=["task", "method", "seed", "status", *NUMBERS_OF_RUNS])
-    frame = frame.astype({"seed": "int64", **dict.fromkeys(NUMBERS_OF_RUNS, "float64")})
-    rates = frame.loc[frame["status"] == DONE, "success_rate"]
-    if rates.isna().any():
-        if not rates.isna().all():
-            notes.append("success_rate is not there for every run that is done: success rates are not compared")
-        frame = frame.drop(columns="success_rate")
-    return frame
+    return frame.astype({"seed": "int64", **dict.fromkeys(NUMBERS_OF_RUNS, "float64")})
 
 
 NUMBERS_OF_RUNS = (
@@ -61,7 +54,7 @@ NUMBERS_OF_RUNS = (
 
 
 def _trials_frame(rows: list[Record]) -> Frame:
-    frame = pd.DataFrame(rows, columns=list(TRIAL_COLUMNS))
+    frame = pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, *LATER_COLUMNS])
     kinds = {"task": "object", "method": "object", "explored": "bool", "success": "boolean"}
     kinds |= dict.fromkeys(("seed", "trial", "env_steps"), "int64")
     return frame.astype({name: kinds.get(name, "float64") for name in frame})
@@ -84,16 +77,22 @@ def score_charts(stats: Statistics | None, data: Comparison, places: Mapping[str
     """Aggregates, pairs and profiles."""
     if stats is None:
         return []
-    metric = str(stats.settings["metric"])
     found = [
         aggregate_chart(stats, data, group, each, places)
         for each in dict.fromkeys(stats.aggregates["metric"])
         for group in groups(stats.aggregates[stats.aggregates["metric"] == each])
     ]
     found += [improvement_chart(stats, group, places) for group in groups(stats.pairwise)]
-    profiles = stats.profiles[stats.profiles["metric"] == metric]
-    found += [profile_chart(stats, data, group, metric, places) for group in groups(profiles)]
+    told = {group: metric_of(stats, group) for group in groups(stats.profiles)}
+    shown = [g for g, metric in told.items() if records(stats.profiles, task=g, metric=metric)]
+    found += [profile_chart(stats, data, group, told[group], places) for group in shown]
     return [chart for chart in found if not chart.empty]
+
+
+def metric_of(stats: Statistics, group: str) -> str:
+    """By which metric a task, or all of them together, is told."""
+    of_tasks: Any = stats.settings["metric_of_tasks"]
+    return str(of_tasks.get(group, stats.settings["metric"]))
 
 
 def called(group: str) -> str:
@@ -111,7 +110,8 @@ def aggregate_chart(stats: Statistics, data: Comparison, group: str, metric: str
     count = {row["method"]: row["runs"] for row in rows}
     methods = [method for method in data.methods if method in count]
     series = []
-    for statistic, (name, style) in STATISTICS.items():
+    for statistic in STATISTICS if group == ALL_TASKS else OF_ONE_TASK:
+        name, style = STATISTICS[statistic]
         own = [row for row in rows if row["statistic"] == statistic]
         at = [methods.index(row["method"]) for row in own]
         x, low, high = ([row[key] for row in own] for key in ("estimate", "low", "high"))
@@ -140,10 +140,11 @@ def improvement_chart(stats: Statistics, group: str, places: Mapping[str, str]) 
     found.sort(key=lambda pair: -pair[1])
     names, estimates, lows, highs = zip(*found, strict=True) if found else ((), (), (), ())
     series = Series("probability", estimates, list(range(len(names))), lows, highs, 0, line=False)
-    metric = NAMES.get(str(stats.settings["metric"]), str(stats.settings["metric"]))
+    metric = NAMES.get(metric_of(stats, group), metric_of(stats, group))
+    tests = next((row["family"] for row in records(stats.pairwise, task=group)), 0)
     note = (
         f"How often a run of the first method has the higher {metric}. {INTERVALS} Star: a difference is shown "
-        "(permutation test, Holm-corrected, 5 %); without it, none is."
+        f"(permutation test, 5 %, Holm-corrected over {tests} tests); without it, no difference is shown."
     )
     axis = Axis("probability of improvement", 0, 1, percent=True)
     title = f"{called(group)}: which method beats which"

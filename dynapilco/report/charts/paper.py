@@ -26,6 +26,8 @@ MARKERS = {
 CROWDED = 2
 """With more intervals than these, bars instead of bands."""
 HATCHES = ("", "////", "----", "\\\\\\\\", "||||")
+WIDTH = 5.2
+"""Of a chart, in inches."""
 GREY, GRID = "#6e6e6e", "#e4e4e4"
 
 
@@ -40,10 +42,11 @@ def svg_and_png(figure: Figure, dpi: int = 200) -> dict[str, bytes]:
 
 def chart_figure(chart: Chart) -> Figure:
     """One chart, readable at a column's width."""
-    rows = len(chart.y.categories)
-    figure = Figure(
-        figsize=(5.2, max(1.6, 1.3 + 0.28 * rows * _rows_each(chart)) if rows else 3.4), layout="constrained"
-    )
+    rows, names = len(chart.y.categories), [thing.name for thing in chart.series] + [r.label for r in chart.rules]
+    # a legend that is wider than the figure is cut: 0.065 inches a letter, half an inch for the line
+    columns = max(1, min(3, int(WIDTH / (0.5 + 0.065 * max(map(len, names), default=0))), len(names)))
+    height = max(1.6, 1.3 + 0.28 * rows * _rows_each(chart)) if rows else 3.0
+    figure = Figure(figsize=(WIDTH, height + 0.17 * math.ceil(len(names) / columns)), layout="constrained")
     axes = figure.add_subplot()
     {"lines": _lines, "bars": _bars, "intervals": _intervals, "histogram": _histogram}[chart.kind](axes, chart)
     for rule in chart.rules:
@@ -52,7 +55,7 @@ def chart_figure(chart: Chart) -> Figure:
     _dress(axes, chart)
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), frameon=False, fontsize=8)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
     return figure
 
 
@@ -61,7 +64,7 @@ def _rows_each(chart: Chart) -> float:
 
 
 def _dress(axes: Axes, chart: Chart) -> None:
-    axes.set_title(chart.title, fontsize=10)
+    axes.figure.suptitle(chart.title, fontsize=10)  # over the figure: axes beside long labels are narrower than it
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GRID, lw=0.6)
     axes.set_axisbelow(True)
@@ -104,6 +107,10 @@ def _lines(axes: Axes, chart: Chart) -> None:
             drawstyle="steps-post" if series.step else "default",
             zorder=3 if series.line else 4,
         )  # fmt: skip
+        # what is drawn to the side of its place does not count for the limits
+        kept = np.isfinite(x) & np.isfinite(y)
+        axes.update_datalim(np.column_stack([x[kept], y[kept]]))
+    axes.autoscale_view()
 
 
 def _aside(axes: Axes, points: int, place: int, count: int) -> Transform:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dynapilco.compare.statistics import Statistics
-from dynapilco.report.charts.of_statistics import NAMES, Frame, Record, records
+from dynapilco.compare.stats import Statistics
+from dynapilco.report.charts.of_statistics import ALL_TASKS, NAMES, Frame, Record, metric_of, records
 from dynapilco.report.page.html import Html, details, join, table, tag
 from dynapilco.report.page.words import num, percent, seconds
 from dynapilco.report.reading.comparison import Comparison
@@ -25,7 +25,8 @@ def answer(data: Comparison, stats: Statistics | None) -> Html:
     if stats is None:
         words = ["No method can be called better yet: the notes at the end say what is missing."]
         return tag("div", tag("div", [tag("p", word) for word in words], class_="answer"))
-    first = [sentence for sentence in stats.sentences if sentence.startswith("On ")] or stats.sentences[:1]
+    cautions: Any = stats.settings["cautions"]
+    first = [s for s in stats.sentences if s.startswith("On ") or s in cautions] or stats.sentences[:1]
     rest = [sentence for sentence in stats.sentences if sentence not in first]
     tasks = [task for task in data.tasks if records(stats.aggregates, task=task)]
     return tag(
@@ -38,9 +39,10 @@ def answer(data: Comparison, stats: Statistics | None) -> Html:
 
 def task_table(data: Comparison, stats: Statistics, task: str) -> Html:
     """A row for each method on a task."""
-    metric = str(stats.settings["metric"])
+    metric = metric_of(stats, task)
     head = [heading.format(metric=NAMES.get(metric, metric)) for heading in HEAD]
-    lines = [method_cells(stats, task, method, metric) for method in data.methods]
+    there = {row["method"] for row in records(stats.aggregates, task=task, metric=metric)}
+    lines = [method_cells(stats, task, method, metric) for method in data.methods if method in there]
     kept = [k for k in range(len(head)) if any(line[k] != "–" for line in lines) or k < 3]
     return table([head[k] for k in kept], [[line[k] for k in kept] for line in lines], f"{task}. {CAPTION}.")
 
@@ -71,6 +73,27 @@ def between(estimate: str, low: str, high: str, bound: float | None) -> Html:
 def with_interval(estimate: str, interval: str) -> Html:
     """A figure and, in small below it, its interval."""
     return join([estimate, " ", tag("span", interval, class_="ci")])
+
+
+def pairs_table(stats: Statistics | None) -> Html | None:
+    """Every pair: probability of improvement, p values before and after the correction, and the verdict in words."""
+    if stats is None or stats.pairwise.empty:
+        return None
+    lines, counts = [], []
+    for row in records(stats.pairwise):
+        share = between(
+            percent(row["probability_of_improvement"]), percent(row["low"]), percent(row["high"]), row["low"]
+        )
+        tests = [f"{row[name]:.2g}" if row[name] is not None else "–" for name in ("p", "p_holm")]
+        seeds = f"{row['seeds_a']} and {row['seeds_b']}"
+        lines.append([row["task"], f"{row['method_a']} over {row['method_b']}", seeds, share, *tests, row["verdict"]])
+        counts.append(
+            f"{row['family']} tests on {'all tasks together' if row['task'] == ALL_TASKS else 'single tasks'}"
+        )
+    tests = ", ".join(dict.fromkeys(counts))
+    caption = f"95 % intervals in brackets. Permutation tests; p corrected by Holm's method: {tests}."
+    head = ["task", "pair", "seeds", "probability of improvement", "p", "p, Holm", "at p = 0.05"]
+    return details("Every pair of methods", table(head, lines, caption))
 
 
 def _success(row: Record) -> Html:

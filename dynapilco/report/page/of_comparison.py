@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from dynapilco.report.charts.of_comparison import anchors, calibration_charts, cost_charts, reliability_chart
-from dynapilco.report.charts.of_statistics import infer, learning_charts, score_charts
+from dynapilco.report.charts.of_statistics import learning_charts, score_charts, statistics_of
 from dynapilco.report.charts.spec import Chart
-from dynapilco.report.page.comparison_words import answer
+from dynapilco.report.page.comparison_words import answer, pairs_table
 from dynapilco.report.page.figures import charts_grid, fan_browser, fan_values
 from dynapilco.report.page.frame import Page, Section
 from dynapilco.report.page.html import Html, details, table, tag
@@ -29,7 +29,7 @@ SAME_AGAIN = (
 def comparison_page(data: Comparison) -> Page:
     """Everything that the report of a comparison shows."""
     said = list(data.notes)
-    stats = infer(data, said)
+    stats = statistics_of(data, said)
     chosen = examples(data, said)
     places = anchors(data.tasks)
     scores, learning = score_charts(stats, data, places), learning_charts(stats, data, places)
@@ -38,7 +38,7 @@ def comparison_page(data: Comparison) -> Page:
     believed = [(e, fan_values(_trials(e))) for e in chosen if e.run.beliefs]
     sections = [
         Section("answer", "", answer(data, stats)),
-        Section("scores", "Scores", _grid(scores)),
+        Section("scores", "Scores", tag("div", _grid(scores), pairs_table(stats))),
         Section("learning", "Learning and success", _grid(learning)),
         Section("beliefs", "What the models believed, and what happened", _beliefs([e for e, _ in believed])),
         Section("calibration", "Calibration", _grid(calibration)),

@@ -10,6 +10,7 @@ from typing import Any
 from dynapilco.core.errors import UserError
 from dynapilco.report.reading.documents import read_json
 from dynapilco.report.reading.run import COLUMNS as PROGRESS_COLUMNS
+from dynapilco.report.reading.run import LATER_COLUMNS
 from dynapilco.report.reading.tables import Table, boolean, integer, number, read_table, text
 
 SETTINGS_FILE, RUNS_FILE, TRIALS_FILE = "compare.json", "runs.csv", "trials.csv"
@@ -80,7 +81,9 @@ def read_comparison(folder: Path) -> Comparison:
         Where no run has a finished trial, a table is missing or cannot be read, or a row stands there twice.
     """
     runs = _read(folder / RUNS_FILE, RUN_COLUMNS, tuple(KEYS))
-    trials = _read(folder / TRIALS_FILE, TRIAL_COLUMNS, (*KEYS, "trial"))
+    trials = _read(folder / TRIALS_FILE, TRIAL_COLUMNS, (*KEYS, "trial"), LATER_COLUMNS)
+    for row in trials.rows:
+        row |= dict.fromkeys(name for name in LATER_COLUMNS if name not in row)
     if not trials.rows:
         raise UserError(f"{str(folder)!r} has no finished trial yet: {TRIALS_FILE} has no rows")
     notes = [*runs.notes, *trials.notes]
@@ -91,10 +94,10 @@ def read_comparison(folder: Path) -> Comparison:
     return Comparison(folder, settings, runs.rows, trials.rows, notes)
 
 
-def _read(path: Path, columns: dict[str, Any], keys: Sequence[str]) -> Table:
+def _read(path: Path, columns: dict[str, Any], keys: Sequence[str], optional: dict[str, Any] | None = None) -> Table:
     if not path.is_file():
         raise UserError(f"{str(path.parent)!r} has no finished run yet: {path.name} is missing")
-    table = read_table(path, columns)
+    table = read_table(path, columns, optional)
     seen: dict[tuple[Any, ...], int] = {}
     for line, row in zip(table.lines, table.rows, strict=True):
         empty = [name for name in keys if row[name] is None]

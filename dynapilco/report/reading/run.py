@@ -19,6 +19,10 @@ COLUMNS = {
     "success": boolean, "model_nll": number, "coverage_95_one_step": number, "coverage_95_horizon": number,
     "nan_rollouts": integer, "seconds_model": number, "seconds_policy": number, "seconds_env": number,
 }  # fmt: skip
+LATER_COLUMNS: dict[str, Any] = dict.fromkeys(
+    ("crps_one_step", "sharpness_one_step", "nll_horizon", "crps_horizon", "sharpness_horizon"), number
+)
+"""Not there in files of earlier versions."""
 NEEDED = ("trial", "env_steps", "return")
 VIDEO_SUFFIXES = (".mp4", ".gif")
 
@@ -83,7 +87,7 @@ def read_run(folder: Path) -> Run:
     table = read_table(
         folder / PROGRESS_FILE,
         {name: COLUMNS[name] for name in NEEDED},
-        {name: reader for name, reader in COLUMNS.items() if name not in NEEDED},
+        {name: reader for name, reader in COLUMNS.items() if name not in NEEDED} | LATER_COLUMNS,
     )
     notes = list(table.notes)
     rows = _trial_rows(table, folder / PROGRESS_FILE)
@@ -105,7 +109,7 @@ def _trial_rows(table: Table, path: Path) -> list[TrialRow]:
         absent = [name for name in NEEDED if cells[name] is None]
         if absent:
             raise UserError(f"{str(path)!r}, line {line}: {absent[0]} is empty")
-        values: dict[str, Any] = {name: cells.get(name) for name in COLUMNS if name != "return"}
+        values: dict[str, Any] = {name: cells.get(name) for name in (*COLUMNS, *LATER_COLUMNS) if name != "return"}
         values["seconds_env"] = values["seconds_env"] or 0.0
         row = TrialRow(ret=cells["return"], **values)
         if row.trial in found:

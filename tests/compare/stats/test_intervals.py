@@ -3,10 +3,10 @@ import pytest
 from scipy import stats
 
 from dynapilco.cli.statistics import wilson_interval
-from dynapilco.compare.statistics.aggregate import AGGREGATES, iqm
-from dynapilco.compare.statistics.bootstrap import percentile_interval
-from dynapilco.compare.statistics.intervals import aggregate_interval, pivotal_median, welch
-from dynapilco.compare.statistics.rates import effective_count, wilson
+from dynapilco.compare.stats.aggregate import AGGREGATES, iqm
+from dynapilco.compare.stats.bootstrap import percentile_interval
+from dynapilco.compare.stats.intervals import aggregate_interval, pivotal_median, welch
+from dynapilco.compare.stats.rates import effective_count, wilson
 
 
 def rng():

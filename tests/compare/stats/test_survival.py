@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dynapilco.compare.statistics import statistics
-from dynapilco.compare.statistics.rates import wilson
-from dynapilco.compare.statistics.survival import Times, kaplan_meier
+from dynapilco.compare.stats import statistics
+from dynapilco.compare.stats.rates import wilson
+from dynapilco.compare.stats.survival import Times, kaplan_meier
 from dynapilco.core.errors import UserError
 
 

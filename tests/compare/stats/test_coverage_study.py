@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 STUDY = ROOT / "docs" / "results" / "interval-coverage.csv"
-KNOWN = ROOT / "dynapilco" / "compare" / "statistics" / "known_coverage.csv"
+KNOWN = ROOT / "dynapilco" / "compare" / "stats" / "known_coverage.csv"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_package_prints_what_the_committed_study_found(study, tmp_path):
 
 
 def test_notes_name_the_kinds_of_scores_that_fall_short():
-    from dynapilco.compare.statistics.known import coverage_note
+    from dynapilco.compare.stats.known import coverage_note
 
     assert "lognormal" in coverage_note("mean", "calibrated", 10, 1)
     assert "lognormal" not in coverage_note("iqm", "calibrated", 10, 1)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dynapilco.compare.statistics.aggregate import iqm, mean, median, optimality_gap
-from dynapilco.compare.statistics.improvement import probability_of_improvement
+from dynapilco.compare.stats.aggregate import iqm, mean, median, optimality_gap
+from dynapilco.compare.stats.improvement import probability_of_improvement
 
 SCORES = np.random.default_rng(0).lognormal(size=(10, 4))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from dynapilco.compare.statistics.aggregate import Functional, Strata
+from dynapilco.compare.stats.aggregate import Functional, Strata
 
 LEVEL = 0.95
 """Confidence of every interval of this package."""

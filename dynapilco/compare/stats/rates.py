@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from dynapilco.compare.statistics.bootstrap import LEVEL
+from dynapilco.compare.stats.bootstrap import LEVEL
 
 
 def wilson(rate: np.ndarray, count: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

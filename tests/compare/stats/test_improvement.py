@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dynapilco.compare.statistics.improvement import (
+from dynapilco.compare.stats.improvement import (
     holm,
     improvement_interval,
     permutation_test,

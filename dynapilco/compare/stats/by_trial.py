@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.intervals import IntervalKind, aggregate_interval, interval_name
-from dynapilco.compare.statistics.known import coverage_note
-from dynapilco.compare.statistics.rates import effective_count, wilson
-from dynapilco.compare.statistics.scores import Rng
-from dynapilco.compare.statistics.tables_of_runs import ALL_TASKS, Runs
+from dynapilco.compare.stats.frame import Table
+from dynapilco.compare.stats.intervals import IntervalKind, aggregate_interval, interval_name
+from dynapilco.compare.stats.known import coverage_note
+from dynapilco.compare.stats.rates import effective_count, wilson
+from dynapilco.compare.stats.scores import Rng
+from dynapilco.compare.stats.tables_of_runs import ALL_TASKS, Runs
 from dynapilco.core.errors import UserError
 
 GRID = 50

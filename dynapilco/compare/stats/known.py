@@ -6,7 +6,7 @@ import csv
 import functools
 from importlib import resources
 
-from dynapilco.compare.statistics.wording import NOT_SIMULATED
+from dynapilco.compare.stats.wording import NOT_SIMULATED, ONE_SEED
 
 FLOOR = 0.93
 """Below this, the kind of scores is named."""
@@ -25,7 +25,7 @@ def coverage_note(statistic: str, kind: str, seeds: int, tasks: int) -> str:
         Of the data; the simulation used is the one with the most seeds that are not more than these.
     """
     if seeds < 2:
-        return "no interval from one seed"
+        return ONE_SEED
     # with one task the median over tasks is the mean; the optimality gap is a mean of clipped scores
     statistic = "mean" if statistic == "optimality_gap" or (statistic == "median" and tasks == 1) else statistic
     kind = "calibrated" if statistic == "rate" else kind
@@ -50,5 +50,5 @@ def coverage_note(statistic: str, kind: str, seeds: int, tasks: int) -> str:
 
 @functools.cache
 def _table() -> list[dict[str, str]]:
-    text = resources.files("dynapilco.compare.statistics").joinpath("known_coverage.csv").read_text(encoding="utf-8")
+    text = resources.files("dynapilco.compare.stats").joinpath("known_coverage.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))

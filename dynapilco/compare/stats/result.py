@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from dynapilco.core.errors import UserError
+from dynapilco.compare import parquet
+from dynapilco.core.atomic import write_atomically
+from dynapilco.core.errors import UserError, unknown_name
 
 JSON_FILE, WORDS_FILE = "statistics.json", "statistics.txt"
 
@@ -46,25 +48,30 @@ class Statistics:
             + "\n"
         )
 
-    def write(self, directory: str | Path, *, force: bool = False) -> list[Path]:
-        """Write statistics.json, statistics.txt (the sentences) and a CSV file a table; return their paths.
+    def write(self, directory: str | Path, *, force: bool = False, format: str = "csv") -> list[Path]:
+        """Write statistics.json, statistics.txt (the sentences) and a CSV or Parquet file a table; return their paths.
 
         Raises
         ------
         UserError
-            If one of the files is there and ``force`` is false.
+            If one of the files is there and ``force`` is false; for another format; where pyarrow is missing.
         """
+        if format not in ("csv", "parquet"):
+            raise unknown_name("format", format, ("csv", "parquet"))
         directory = Path(directory)
-        texts = {JSON_FILE: self.to_json(), WORDS_FILE: "\n".join(self.sentences) + "\n"}
-        texts |= {
-            f"{name}.csv": table.to_csv(index=False, lineterminator="\n") for name, table in self.tables().items()
+        contents: dict[str, bytes] = {
+            JSON_FILE: self.to_json().encode(),
+            WORDS_FILE: ("\n".join(self.sentences) + "\n").encode(),
         }
-        there = [name for name in texts if (directory / name).exists()]
+        for name, table in self.tables().items():
+            csv = format == "csv"
+            content = table.to_csv(index=False, lineterminator="\n").encode() if csv else parquet.content(table)
+            contents[f"{name}.{format}"] = content
+        there = [name for name in contents if (directory / name).exists()]
         if there and not force:
             raise UserError(
                 f"{directory} already holds {', '.join(there)}; choose another directory, or force to overwrite"
             )
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            (directory / name).write_text(text, encoding="utf-8")
-        return [directory / name for name in texts]
+        for name, content in contents.items():
+            write_atomically(directory / name, content)
+        return [directory / name for name in contents]

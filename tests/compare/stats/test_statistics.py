@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dynapilco.compare.statistics import aggregate_scores, statistics
+from dynapilco.compare.stats import aggregate_scores, statistics
 from dynapilco.core.errors import UserError
 
 
@@ -71,7 +71,7 @@ def test_what_is_written_reads_back(tables, tmp_path):
 
 def test_one_seed_has_no_interval_and_says_so(make):
     result = statistics(*make(seeds=1), resamples=200)
-    assert "no order can be shown with one seed" in result.sentences[0]
+    assert "no difference shown; with one seed of a method none can be" in result.sentences[0]
     for table in (
         result.aggregates,
         result.pairwise,
@@ -171,12 +171,21 @@ def test_score_arrays_are_aggregated_alike(tables):
         assert table.loc[key, "estimate"] == pytest.approx(full.loc[key, "estimate"], abs=1e-14)
 
 
+def test_coverage_that_was_not_simulated_is_not_borrowed():
+    from dynapilco.compare.stats.known import coverage_note
+    from dynapilco.compare.stats.wording import ONE_SEED, simulated
+
+    few, many = coverage_note("iqm", "calibrated", 2, 1), coverage_note("iqm", "calibrated", 10, 1)
+    assert "at the fewest seeds of these it was not simulated" in simulated([few, many])
+    assert simulated([many]).endswith("of cases") and simulated([ONE_SEED]) == ""
+
+
 def test_bounds_are_possible_values_and_unknown_coverage_is_said():
-    from dynapilco.compare.statistics.measured import possible
-    from dynapilco.compare.statistics.wording import simulated
+    from dynapilco.compare.stats.measured import possible
+    from dynapilco.compare.stats.wording import simulated
 
     assert possible("coverage_95_one_step", -0.2, 1.3) == (0.0, 1.0)
     assert possible("wall_seconds", -5.0, 15.0) == (0.0, 15.0)
     assert possible("model_nll", -5.0, 15.0) == (-5.0, 15.0)
     assert "was not simulated" in simulated(["not simulated"])
-    assert simulated(["95 %", "not simulated"]).endswith("in 95 % of cases")
+    assert "in 95 % of cases, at the fewest seeds" in simulated(["95 %", "not simulated"])

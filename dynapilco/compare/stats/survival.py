@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from dynapilco.compare.statistics.bootstrap import LEVEL
-from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.improvement import holm
-from dynapilco.compare.statistics.rates import wilson
-from dynapilco.compare.statistics.tables_of_runs import Runs
+from dynapilco.compare.stats.bootstrap import LEVEL
+from dynapilco.compare.stats.frame import Table
+from dynapilco.compare.stats.improvement import holm
+from dynapilco.compare.stats.rates import wilson
+from dynapilco.compare.stats.tables_of_runs import Runs
 from dynapilco.core.errors import UserError
 
 CURVE_COLUMNS = ["task", "method", "trial", "at_risk", "succeeded", "not_yet", "low", "high", "seeds"]

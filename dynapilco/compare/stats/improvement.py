@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from dynapilco.compare.statistics.aggregate import Strata
-from dynapilco.compare.statistics.bootstrap import LEVEL, RESAMPLES, central
-from dynapilco.compare.statistics.intervals import IntervalKind
+from dynapilco.compare.stats.aggregate import Strata
+from dynapilco.compare.stats.bootstrap import LEVEL, RESAMPLES, central
+from dynapilco.compare.stats.intervals import IntervalKind
 
 PERMUTATIONS = 9_999
 BISECTIONS = 60

@@ -5,10 +5,10 @@ import importlib
 import numpy as np
 import pytest
 
-from dynapilco.compare.statistics import aggregate_scores
-from dynapilco.compare.statistics.aggregate import iqm, mean, median, optimality_gap
-from dynapilco.compare.statistics.improvement import improvement_interval, probability_of_improvement
-from dynapilco.compare.statistics.scores import profile
+from dynapilco.compare.stats import aggregate_scores
+from dynapilco.compare.stats.aggregate import iqm, mean, median, optimality_gap
+from dynapilco.compare.stats.improvement import improvement_interval, probability_of_improvement
+from dynapilco.compare.stats.scores import profile
 
 RNG = np.random.default_rng(0)
 SCORES = {

@@ -7,9 +7,9 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import stats
 
-from dynapilco.compare.statistics import aggregate
-from dynapilco.compare.statistics.aggregate import Strata
-from dynapilco.compare.statistics.bootstrap import LEVEL, RESAMPLES, central, expanded_interval, percentile_interval
+from dynapilco.compare.stats import aggregate
+from dynapilco.compare.stats.aggregate import Strata
+from dynapilco.compare.stats.bootstrap import LEVEL, RESAMPLES, central, expanded_interval, percentile_interval
 from dynapilco.core.errors import unknown_name
 
 IntervalKind = Literal["calibrated", "percentile"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dynapilco.compare.statistics.by_trial import policy_trials
-from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.intervals import IntervalKind, aggregate_interval, interval_name
-from dynapilco.compare.statistics.known import coverage_note
-from dynapilco.compare.statistics.scores import Rng
-from dynapilco.compare.statistics.tables_of_runs import Runs
+from dynapilco.compare.stats.by_trial import policy_trials
+from dynapilco.compare.stats.frame import Table
+from dynapilco.compare.stats.intervals import IntervalKind, aggregate_interval, interval_name
+from dynapilco.compare.stats.known import coverage_note
+from dynapilco.compare.stats.scores import Rng
+from dynapilco.compare.stats.tables_of_runs import Runs
 
-UNCERTAINTY = ("coverage_95_one_step", "coverage_95_horizon", "model_nll", "crps", "sharpness")
+UNCERTAINTY = (
+    "coverage_95_one_step", "coverage_95_horizon", "model_nll", "nll_horizon", "crps_one_step", "crps_horizon",
+    "sharpness_one_step", "sharpness_horizon",
+)  # fmt: skip
 RUN_COSTS = ("wall_seconds", "env_steps", "peak_memory_mb")
 TRIAL_COSTS = ("seconds_model", "seconds_policy", "seconds_env")
 COLUMNS = [
@@ -43,6 +46,8 @@ def uncertainty(runs: Runs, rng: Rng, kind: IntervalKind, resamples: int) -> Tab
                 continue
             seeds = runs.of(task, method)["seed"]
             values = trials.assign(value=trials[quantity].astype(float))
+            if not np.isfinite(values["value"]).any():  # a method without a model, over hundreds of trials
+                continue
             every = values.groupby("seed")["value"].mean().reindex(seeds)
             head = {"task": task, "method": method, "quantity": quantity}
             parts += _rows(head, None, every, rng, kind, resamples)
@@ -97,7 +102,7 @@ def _rows(head, trial, values: Table, rng: Rng, kind, resamples, statistics=("iq
 
 def possible(quantity: str, low: float, high: float) -> tuple[float, float]:
     """Bounds cut at what a quantity can be at all: shares lie in [0, 1], costs and widths are not negative."""
-    if quantity == "model_nll":
+    if quantity in ("model_nll", "nll_horizon"):
         return low, high
     most = 1.0 if quantity.startswith("coverage_") else np.inf
     return float(np.clip(low, 0.0, most)), float(np.clip(high, 0.0, most))

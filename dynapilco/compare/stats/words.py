@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynapilco.compare.statistics import words_by_trial
-from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.tables_of_runs import Runs
-from dynapilco.compare.statistics.wording import NAMES, bounds, listed, number, p_value, simulated
+from dynapilco.compare.stats import words_by_trial
+from dynapilco.compare.stats.frame import Table
+from dynapilco.compare.stats.tables_of_runs import Runs
+from dynapilco.compare.stats.wording import NAMES, bounds, listed, number, p_value, simulated
 
 TOLD_PAIRS = 10
 SPELT_OUT = 5
@@ -25,7 +25,7 @@ def sentences(
 ) -> list[str]:
     """The answer over all tasks, then each task, success, trials to it, uncertainty, cost, and what to beware of."""
     groups = list(dict.fromkeys(pairs["task"])) or list(runs.groups(runs.metrics[0]))
-    said = [ordering(group, runs, aggregates, pairs) for group in groups]
+    said = [ordering(group, runs, aggregates, pairs) for group in groups] + runs.cautions
     said += [_shown(row) for row in _told(pairs[pairs["task"] == groups[0]], runs.methods)]
     said += words_by_trial.last_trial(success)
     said += words_by_trial.medians(medians, survival_tests)
@@ -49,13 +49,13 @@ def _told(pairs: Table, methods: list[str]) -> list[dict]:
 
 def ordering(group: str, runs: Runs, aggregates: Table, pairs: Table) -> str:
     """Who leads on a task (or on all): only what the corrected tests show is called an order."""
-    metric, where = runs.metrics[0], f"On {group}"
+    metric, where = runs.metric_of(group), f"On {group}"
     figures = _figures(group, runs, aggregates)
     own = pairs[pairs["task"] == group]
     if len(runs.methods) == 1:
         return f"{where}: one method, nothing to compare it with: {figures}."
     if own["p_holm"].isna().all():
-        return f"{where}: no order can be shown with one seed a method: {figures}."
+        return f"{where}: no difference shown; with one seed of a method none can be: {figures}."
     better = {method: set() for method in runs.methods}
     for row in own.to_dict("records"):
         if row["verdict"] != "no difference shown":
@@ -84,7 +84,7 @@ def ordering(group: str, runs: Runs, aggregates: Table, pairs: Table) -> str:
 
 def _figures(group: str, runs: Runs, aggregates: Table) -> str:
     """``IQM: ensemble 0.91 (95 % interval 0.85 to 0.95, 10 seeds), ...``, best first."""
-    metric = runs.metrics[0]
+    metric = runs.metric_of(group)
     rows = aggregates[(aggregates["metric"] == metric) & (aggregates["statistic"] == "iqm")]
     if not (rows["task"] == group).any():
         return "No common scale over the tasks: see each task"

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from dynapilco.compare.statistics import by_trial, measured, scores, survival, words
-from dynapilco.compare.statistics.bootstrap import RESAMPLES
-from dynapilco.compare.statistics.intervals import IntervalKind, check_kind
-from dynapilco.compare.statistics.result import Statistics
-from dynapilco.compare.statistics.tables_of_runs import check
+from dynapilco.compare.stats import by_trial, measured, scores, survival, words
+from dynapilco.compare.stats.anchors import Given
+from dynapilco.compare.stats.bootstrap import RESAMPLES
+from dynapilco.compare.stats.intervals import IntervalKind, check_kind
+from dynapilco.compare.stats.result import Statistics
+from dynapilco.compare.stats.tables_of_runs import check
 from dynapilco.core.errors import UserError
 from dynapilco.core.seeding import numpy_generator
 
@@ -27,6 +28,7 @@ def statistics(
     seed: int = 0,
     unbalanced: bool = False,
     different_budgets: bool = False,
+    anchors: Given | None = None,
 ) -> Statistics:
     """Compare methods over seeds and tasks (Agarwal et al. 2021, arXiv 2108.13264), with 95 % intervals throughout.
 
@@ -40,8 +42,9 @@ def statistics(
         counts as the worst score and as never succeeded; its own cells are not read.
     trials : pandas.DataFrame, optional
         A row for each (task, method, seed, trial). If there: ``env_steps`` (so far), ``return``, ``success``,
-        ``explored``, ``model_nll``, ``coverage_95_one_step``, ``coverage_95_horizon``, ``crps``, ``sharpness``,
-        ``seconds_model``, ``seconds_policy``, ``seconds_env``. What is missing is not reported.
+        ``explored``, ``model_nll``, ``coverage_95_one_step``, ``coverage_95_horizon``, ``nll_horizon``, and
+        ``crps``, ``sharpness`` with ``_one_step`` and ``_horizon``, ``seconds_model``, ``seconds_policy``,
+        ``seconds_env``. What is missing is not reported.
     interval : {"calibrated", "percentile"}
         The intervals that covered best in simulation, or rliable's percentile bootstrap throughout.
     resamples : int
@@ -51,19 +54,24 @@ def statistics(
     unbalanced, different_budgets : bool
         Allow methods with fewer seeds than others, and runs of one task with different environment steps; both are said
         in the sentences.
+    anchors : mapping, optional
+        Task -> (score that counts 0, score that counts 1), before the documented ones
+        (:mod:`dynapilco.compare.stats.anchors`): where every one of several tasks has anchors and ``normalised`` is not
+        given, it is computed from ``score``.
 
     Raises
     ------
     UserError
         Duplicate or missing runs, a method without a task that others have, different budgets, scores that are not
-        finite, empty tables, unknown columns of keys: always naming the first rows concerned.
+        finite, anchors that are not two numbers, empty tables, unknown columns of keys: always naming the first rows
+        concerned.
     """
     check_kind(interval)
     if resamples < FEWEST_RESAMPLES:
         raise UserError(f"resamples: {resamples} are too few for a 95 % interval; expected at least {FEWEST_RESAMPLES}")
     if seed < 0:
         raise UserError(f"seed: expected at least 0, got {seed}")
-    checked = check(runs, trials, unbalanced=unbalanced, different_budgets=different_budgets)
+    checked = check(runs, trials, unbalanced=unbalanced, different_budgets=different_budgets, anchors=anchors)
 
     def rng(*purpose: str) -> np.random.Generator:
         return numpy_generator(seed, "/".join(purpose))
@@ -81,6 +89,9 @@ def statistics(
         "resamples": resamples,
         "seed": seed,
         "metric": checked.metrics[0],
+        "cautions": checked.cautions,
+        "metric_of_tasks": {task: checked.metric_of(task) for task in checked.tasks},
+        "anchors": {task: [pair.low, pair.high, pair.source] for task, pair in checked.anchors.items()},
     }
     return Statistics(
         aggregates=aggregates,

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dynapilco.compare.statistics import aggregate_scores, statistics
+from dynapilco.compare.stats import aggregate_scores, statistics
 from dynapilco.core.errors import UserError
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from dynapilco.compare.statistics.aggregate import AGGREGATES, Strata
-from dynapilco.compare.statistics.bootstrap import percentile_interval
-from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.improvement import holm, improvement_interval, permutation_test
-from dynapilco.compare.statistics.intervals import IntervalKind, aggregate_interval, interval_name
-from dynapilco.compare.statistics.known import coverage_note
-from dynapilco.compare.statistics.rates import effective_count, wilson
-from dynapilco.compare.statistics.tables_of_runs import COMMON_SCALE, Runs
+from dynapilco.compare.stats.aggregate import AGGREGATES, Strata
+from dynapilco.compare.stats.bootstrap import percentile_interval
+from dynapilco.compare.stats.frame import Table
+from dynapilco.compare.stats.improvement import holm, improvement_interval, permutation_test
+from dynapilco.compare.stats.intervals import IntervalKind, aggregate_interval, interval_name
+from dynapilco.compare.stats.known import coverage_note
+from dynapilco.compare.stats.rates import effective_count, wilson
+from dynapilco.compare.stats.tables_of_runs import COMMON_SCALE, Runs
 
 Rng = Callable[..., np.random.Generator]
 THRESHOLDS = 101

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-NOT_SIMULATED = "not simulated"
+NOT_SIMULATED, ONE_SEED = "not simulated", "no interval from one seed"
 NAMES = {
     "normalised": "normalised score",
     "score": "score",
@@ -49,7 +49,10 @@ def listed(names: Sequence[str]) -> str:
 
 def simulated(notes: Sequence[str]) -> str:
     """How often intervals like these hold the truth, as the end of a sentence; notes as ``coverage_note`` writes."""
-    known = sorted(set(notes) - {NOT_SIMULATED})
+    known = sorted(set(notes) - {NOT_SIMULATED, ONE_SEED})
     if not known:
-        return "; how often such intervals hold the truth at so few seeds was not simulated"
-    return f"; in simulation such intervals hold the truth in {' or '.join(known)} of cases"
+        return (
+            "" if ONE_SEED in notes else "; how often such intervals hold the truth at so few seeds was not simulated"
+        )
+    rest = ", at the fewest seeds of these it was not simulated" if NOT_SIMULATED in notes else ""
+    return f"; in simulation such intervals hold the truth in {' or '.join(known)} of cases{rest}"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from dynapilco.compare.statistics.aggregate import Strata
-from dynapilco.compare.statistics.frame import Table
+from dynapilco.compare.stats.aggregate import Strata
+from dynapilco.compare.stats.anchors import Anchors, Given, anchors_of, sentence
+from dynapilco.compare.stats.frame import Table
 from dynapilco.core.errors import UserError
 
 RUN = ["task", "method", "seed"]
 TRIAL = [*RUN, "trial"]
-METRICS = ("normalised", "score", "success_rate")
+NORMALISED = "normalised"
+METRICS = (NORMALISED, "score", "success_rate")
 """Columns of ``runs`` that say how good a run is; the first that is there decides."""
-COMMON_SCALE = ("normalised", "success_rate")
+COMMON_SCALE = (NORMALISED, "success_rate")
 """Those that mean the same on every task, and may be put together over tasks."""
 ALL_TASKS = "all tasks"
 BUDGET_TOLERANCE = 0.25
@@ -26,12 +28,20 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Runs:
-    """Checked tables. ``runs``: failed runs carry the worst score; ``trials`` is None where none were given."""
+    """Checked tables. ``runs``: failed runs carry the worst score; ``trials`` is None where none were given.
+
+    ``cautions`` say in what the methods are not alike (seeds, budgets), and stand beside the answer. ``anchors`` are
+    those that ``normalised`` was computed with (empty where it was given, or is not there);
+    ``no_success`` names the tasks without a rule of success.
+    """
 
     runs: Table
     trials: Table
     metrics: tuple[str, ...]
     notes: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    anchors: dict[str, Anchors] = field(default_factory=dict)
+    no_success: frozenset[str] = frozenset()
 
     @property
     def tasks(self) -> list[str]:
@@ -58,13 +68,28 @@ class Runs:
         return [self.of(task, method)[metric].to_numpy(dtype=float) for task in tasks]
 
     def groups(self, metric: str) -> dict[str, list[str]]:
-        """What is aggregated: each task by itself, and all of them where the metric has one scale on all."""
-        single = {task: [task] for task in self.tasks}
-        together = len(self.tasks) > 1 and metric in COMMON_SCALE
-        return {ALL_TASKS: self.tasks, **single} if together else single
+        """What is aggregated: each task by itself, and all of them where the metric has one scale on all.
+
+        A normalised score of our own making says nothing more of a single task than the score does.
+        """
+        tasks = [task for task in self.tasks if metric != "success_rate" or task not in self.no_success]
+        single = {} if metric == NORMALISED and self.anchors else {task: [task] for task in tasks}
+        together = len(tasks) == len(self.tasks) > 1 and metric in COMMON_SCALE
+        return {ALL_TASKS: tasks, **single} if together else single
+
+    def metric_of(self, group: str) -> str:
+        """By which metric a task, or all of them together, is told."""
+        return self.metrics[1] if self.anchors and group != ALL_TASKS else self.metrics[0]
 
 
-def check(runs: Table, trials: Table, *, unbalanced: bool = False, different_budgets: bool = False) -> Runs:
+def check(
+    runs: Table,
+    trials: Table,
+    *,
+    unbalanced: bool = False,
+    different_budgets: bool = False,
+    anchors: Given | None = None,
+) -> Runs:
     """Check the tables and count failed runs; see ``statistics`` for the columns and the errors."""
     runs = _tidy("runs", runs, RUN)
     if "status" not in runs:
@@ -75,18 +100,46 @@ def check(runs: Table, trials: Table, *, unbalanced: bool = False, different_bud
             f"runs: status must be 'done' or 'failed', got {sorted(set(map(str, odd['status'])))} for {_name(odd)}; "
             "finish these runs, or leave their rows out"
         )
-    metrics = tuple(name for name in METRICS if name in runs)
+    no_success = _tasks_without_success(runs)
+    metrics = tuple(name for name in METRICS if name in runs and (name != "success_rate" or no_success is not None))
     if not metrics:
         raise UserError(f"runs: no column to compare; expected at least one of {', '.join(METRICS)}")
-    notes: list[str] = []
-    _check_seeds(runs, unbalanced, notes)
-    _check_budgets(runs, different_budgets, notes)
-    runs = _count_failures(runs, metrics, notes)
-    if len(runs["task"].unique()) > 1 and metrics[0] not in COMMON_SCALE:
+    notes, cautions = list[str](), list[str]()
+    _check_seeds(runs, unbalanced, cautions)
+    _check_budgets(runs, different_budgets, cautions)
+    tasks = list(dict.fromkeys(runs["task"]))
+    found = anchors_of(tasks, anchors)
+    floors = {task: pair.low for task, pair in found.items()}
+    runs = _count_failures(runs, metrics, no_success or frozenset(), floors, notes)
+    used = found if len(tasks) > 1 and metrics[0] == "score" and len(found) == len(tasks) else {}
+    if used:
+        low, span = (runs["task"].map({t: f(a) for t, a in used.items()}) for f in (_low, _span))
+        runs[NORMALISED], metrics = (runs["score"] - low) / span, (NORMALISED, *metrics)
+        notes.append(sentence(used))
+    elif len(tasks) > 1 and metrics[0] not in COMMON_SCALE:
+        without = [task for task in tasks if task not in found]
         notes.append(
-            "Scores of different tasks have different scales and were not put together: there is no 'normalised'."
+            "Scores of different tasks have different scales and were not put together: no anchors are known for "
+            f"{', '.join(without)} (give the score that counts 0 and the one that counts 1)."
         )
-    return Runs(runs, _check_trials(runs, trials, notes), metrics, notes)
+    return Runs(runs, _check_trials(runs, trials, notes), metrics, notes, cautions, used, no_success or frozenset())
+
+
+def _low(pair: Anchors) -> float:
+    return pair.low
+
+
+def _span(pair: Anchors) -> float:
+    return pair.high - pair.low
+
+
+def _tasks_without_success(runs: Table) -> frozenset[str] | None:
+    """Tasks whose finished runs have no success rate at all, beside a score; None where that is every task."""
+    if "success_rate" not in runs or not {"score", NORMALISED} & set(runs):
+        return frozenset()
+    done = runs[runs["status"] == "done"]
+    empty = done.groupby("task")["success_rate"].agg(lambda rates: bool(rates.isna().all()))
+    return None if len(empty) and empty.all() else frozenset(empty.index[empty])
 
 
 def _tidy(name: str, table: Table, keys: list[str]) -> Table:
@@ -158,23 +211,30 @@ def _check_budgets(runs: Table, different_budgets: bool, notes: list[str]) -> No
         notes.append(f"Budgets differ on {task} (environment steps: {words}).")
 
 
-def _count_failures(runs: Table, metrics: Sequence[str], notes: list[str]) -> Table:
-    """Failed runs get the worst score: 0 on a common scale (or worse, if a run was worse), else the task's worst."""
+def _count_failures(
+    runs: Table, metrics: Sequence[str], no_success: frozenset[str], floors: Mapping[str, float], notes: list[str]
+) -> Table:
+    """Failed runs get the worst score: 0 on a common scale, the low anchor of their task, or the worst finished one.
+
+    Of those the lowest; a task without anchors on which nothing finished has no score.
+    """
     failed, runs = runs["status"] == "failed", runs.copy()
     for metric in metrics:
         values = runs[metric].astype(float)
-        bad = runs[~failed & ~np.isfinite(values)]
+        exempt = runs["task"].isin(no_success) if metric == "success_rate" else failed
+        bad = runs[~failed & ~exempt & ~np.isfinite(values)]
         if len(bad):
             raise UserError(f"runs: {metric} is not a finite number for {_name(bad)}, though its status is 'done'")
-        if metric == "success_rate" and len(outside := runs[~failed & ~values.between(0, 1)]):
+        if metric == "success_rate" and len(outside := runs[~failed & ~exempt & ~values.between(0, 1)]):
             raise UserError(f"runs: success_rate must lie in [0, 1]; it does not for {_name(outside)}")
         for task in dict.fromkeys(runs["task"]):
             here = runs["task"] == task
             done = values[here & ~failed]
-            if done.empty and metric not in COMMON_SCALE:
+            least = [0.0] if metric in COMMON_SCALE else [floors[task]] if metric == "score" and task in floors else []
+            if done.empty and not least:
                 raise UserError(f"runs: every run on task {task!r} failed, there is no score; leave the task out")
-            worst = min([0.0, *done]) if metric in COMMON_SCALE else float(done.min())
-            values = values.mask(here & failed, worst)
+            if metric != "success_rate" or task not in no_success:
+                values = values.mask(here & failed, min([*least, *done]))
         runs[metric] = values
     if failed.any():
         notes.append(

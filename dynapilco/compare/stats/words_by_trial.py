@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynapilco.compare.statistics.frame import Table
-from dynapilco.compare.statistics.wording import NAMES, bounds, number, p_value, simulated
+from dynapilco.compare.stats.frame import Table
+from dynapilco.compare.stats.wording import NAMES, bounds, number, p_value, simulated
 
 
 def last_trial(success: Table) -> list[str]:
@@ -21,9 +21,14 @@ def last_trial(success: Table) -> list[str]:
         ]
         said.append(
             f"Success at the last trial on {task} (seeds, Wilson 95 % intervals): {', '.join(words)}"
-            f"{simulated(last['simulated_coverage'].tolist())}, depending on the rate."
+            f"{_depending(last['simulated_coverage'].tolist())}."
         )
     return said
+
+
+def _depending(notes: list[str]) -> str:
+    said = simulated(notes)
+    return f"{said}, depending on the rate" if " of cases" in said else said
 
 
 def medians(table: Table, tests: Table) -> list[str]:
