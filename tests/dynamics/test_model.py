@@ -208,7 +208,7 @@ def test_a_warm_fit_takes_the_warm_steps():
         ({"noise": "sensor"}, "unknown noise 'sensor'"),
         ({"hidden": (8, 0)}, "hidden"),
         ({"activation": "sin"}, "activation='sin'"),
-        ({"prior_scale": -1.0}, "hidden_scale=-1.0"),
+        ({"prior_scale": -1.0}, "dynamics.prior_scale=-1.0"),
         ({"noise_floor": 0.0}, "floor=0.0"),
     ],
 )

@@ -21,8 +21,8 @@ from dynapilco.tracking.fans import PIT_BINS
 SPREAD = "Line: median over seeds; band: the middle half of the seeds."
 PHASES = (("fit the model", "seconds_model", 0), ("search a policy", "seconds_policy", 1), ("act", "seconds_env", 3))
 SCORES = {
-    "model_nll": ("model-nll", "surprise one step ahead", "negative log density [nats a transition]"),
-    "nll_horizon": ("nll-trial", "surprise over whole imagined trials", "negative log density [nats a number]"),
+    "model_nll": ("model-nll", "surprise of a transition, one step ahead", "negative log density [nats]"),
+    "nll_horizon": ("nll-trial", "surprise of a number, whole imagined trials", "negative log density [nats]"),
     "crps_one_step": ("crps-one-step", "error one step ahead", "CRPS [std of the outputs]"),
     "crps_horizon": ("crps-trial", "error over whole imagined trials", "CRPS [std of the columns]"),
     "sharpness_one_step": ("sharpness-one-step", "sharpness one step ahead", "width of 95 % intervals [std]"),
