@@ -33,11 +33,21 @@ def walks(rows, seed=0):
     )
 
 
-def fitted(geometry, inference="random_features", data=None, **config):
+def fitted(geometry, inference="random_features", **config):
     kwargs = {"members": 10, "cold_steps": 120} if inference == "random_features" else {"cold_steps": 30}
     model = DynamicsModel(geometry, DynamicsConfig(**config), make_method(inference, kwargs), CPU)
-    assert not model.fit(walks(200) if data is None else data, gen()).diverged
+    assert not model.fit(walks(200), gen()).diverged
     return model
+
+
+@pytest.fixture(scope="module")
+def answers():
+    return fitted(ANSWERS)
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    return fitted(NUMBERS)
 
 
 def predicted(model, test):
@@ -46,18 +56,17 @@ def predicted(model, test):
     return draw.step(x, u)[0][..., 3]
 
 
-def test_a_learned_end_is_calibrated_and_better_than_a_thresholded_regression():
-    data, test = walks(200), walks(3000, 50)
-    assert 3 <= data.next_states[:, 3].sum() <= 15
+def test_a_learned_end_is_calibrated_and_better_than_a_thresholded_regression(answers, numbers):
+    assert 3 <= walks(200).next_states[:, 3].sum() <= 15
+    test = walks(3000, 50)
     truth = test.next_states[:, 3]
-    p = predicted(fitted(ANSWERS, data=data), test).sigmoid().mean(0)
-    number = predicted(fitted(NUMBERS, data=data), test).mean(0)
+    p, number = predicted(answers, test).sigmoid().mean(0), predicted(numbers, test).mean(0)
     brier, thresholded = (p - truth).square().mean(), ((number > 0.5).float() - truth).square().mean()
     assert brier < thresholded
     away = test.next_states[:, 0] - EDGE
     assert p[away < -0.25].mean() < 0.005
     assert p[away > 0.15].mean() > 0.8
-    assert p.mean() == pytest.approx(float(truth.mean()), abs=0.02)
+    assert p.mean() == pytest.approx(float(truth.mean()), abs=0.03)  # 200 rows know their share to 0.014
 
 
 @pytest.mark.parametrize("inference", list(METHODS))
@@ -74,29 +83,29 @@ def test_every_method_takes_answers_beside_numbers(inference):
     assert 0 <= score.brier <= 1 and score.columns == (0, 1)
 
 
-def test_the_brier_score_is_that_of_the_mean_probability():
-    model, test = fitted(ANSWERS), walks(100, 9)
+def test_the_brier_score_is_that_of_the_mean_probability(answers, numbers):
+    model, test = answers, walks(100, 9)
     p = predicted(model, test).sigmoid().mean(0)
     score = one_step(model.draw(10, gen(1)), test, model.targets.std, gen(2))
     assert score.brier == pytest.approx(float((p - test.next_states[:, 3]).square().mean()), rel=1e-5)
-    assert one_step(fitted(NUMBERS).draw(10, gen(1)), test, model.targets.std, gen(2)).brier is None
+    assert one_step(numbers.draw(10, gen(1)), test, model.targets.std, gen(2)).brier is None
 
 
-def test_targets_that_are_answers_are_not_normalised_and_have_no_noise():
-    model = fitted(ANSWERS, noise="observation")
+def test_targets_that_are_answers_are_not_normalised_and_have_no_noise(numbers):
+    model = fitted(ANSWERS, "swag", noise="observation")
     assert (float(model.targets.mean[3]), float(model.targets.std[3])) == (0.0, 1.0)
     assert float(model.sensor_std[3]) == 0 and (model.sensor_std[:2] > 0).all()
     saved = model.snapshot()
-    assert is_binary(saved) and not is_binary(fitted(NUMBERS).snapshot())
+    assert is_binary(saved) and not is_binary(numbers.snapshot())
     copy = DynamicsModel(ANSWERS, DynamicsConfig(noise="observation"), model.method, CPU)
     copy.restore(saved)
     assert torch.equal(predicted(copy, walks(20, 9)), predicted(model, walks(20, 9)))
 
 
-def test_logits_pass_both_engines_alike():
+def test_logits_pass_both_engines_alike(answers):
     if not fused.available():
         pytest.skip(str(fused.unavailable_reason()))
-    draw = fitted(ANSWERS).draw(10, gen(1))
+    draw = answers.draw(10, gen(1))
     policy = make_policy("linear", None, ANSWERS, -torch.ones(1), torch.ones(1), torch.ones(4))
     params = policy.init(2, gen(2))
     start = walks(40, 3).states.reshape(1, 10, 4, 4).expand(2, -1, -1, -1)

@@ -73,14 +73,14 @@ def sampled_kernels(target: Target, params: Tensor, points: Tensor, most: int) -
     return torch.stack(kernels)
 
 
-def first_modes(target: Target, most: int) -> Tensor | None:
-    """Where the search for the modes of logits starts, (R, C, N) for C binary columns; None where there are none."""
+def first_modes(target: Target, most: int) -> dict[str, Tensor]:
+    """Where the search for the modes of logits starts: ``modes`` (R, C, N) for C binary columns, if there are any."""
     kinds = Kinds.of(target.model.likelihood, target.model.outputs)
     if kinds is None or not kinds.binary:
-        return None
+        return {}
     y = target.all.y
     rows = min(most, y.shape[target.all.row_axis])
-    return torch.zeros(target.sets, len(kinds.binary), rows, dtype=torch.float64, device=y.device)
+    return {"modes": torch.zeros(target.sets, len(kinds.binary), rows, dtype=torch.float64, device=y.device)}
 
 
 def potential(

@@ -16,9 +16,8 @@ determination: Neal 1996), which is what the updates of a fit do; the last layer
 
     r, s, sigma = argmin sum_o -log N(y_o; 0, sum_g s_og^2 K_{r_g} + sigma_o^2 I) - log p(r, s, sigma)
 
-Outputs that are logits of yes-or-no targets (Bernoulli, alone or in a Joint likelihood) have no noise and no closed
-form: their evidence, and the posterior of their last layers, are Laplace's approximations (``evidence/logistic.py``,
-``evidence/logit_layer.py``).
+Logits of yes-or-no targets (Bernoulli, also in a Joint) have no noise and no closed form: their evidence, and the
+posterior of their last layers, are Laplace's approximations (``evidence/logistic.py``, ``evidence/logit_layer.py``).
 """
 
 from __future__ import annotations
@@ -116,9 +115,7 @@ class RandomFeatures(InferenceMethod):
         check_last_layer(model.network, model.full(state["params"][:1], state["points"][:1]), rows.x)
         if not state["log_relevance"].shape[-1]:
             state["kernels"] = evidence.sampled_kernels(target, state["anchors"], state["points"], self.evidence_rows)
-        modes = evidence.first_modes(target, self.evidence_rows)
-        if modes is not None:
-            state["modes"] = modes
+        state.update(evidence.first_modes(target, self.evidence_rows))
         adam_begin(state, evidence.NAMES)
 
     def step(self, state: State, batch: Batch, clock: Clock, generator: torch.Generator) -> Tensor:
@@ -133,8 +130,8 @@ class RandomFeatures(InferenceMethod):
 
     def finish(self, state: State, target: Target, generator: torch.Generator) -> None:
         """Solve every last layer on all rows."""
-        for name in ("kernels", "modes"):
-            state.pop(name, None)
+        state.pop("kernels", None)
+        state.pop("modes", None)
         each = state["params"].shape[0] // target.sets
         for r in range(target.sets):
             rows, hyper = evidence.Rows.of(target.all, r), evidence.hyper_of(state, r)
