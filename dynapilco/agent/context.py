@@ -12,6 +12,7 @@ from dynapilco.agent.config import AgentConfig
 from dynapilco.agent.state import LoopState
 from dynapilco.core.seeding import derive, torch_generator
 from dynapilco.dynamics import DynamicsDraw, DynamicsModel, Transitions
+from dynapilco.dynamics.model import binary_refusal, is_binary
 from dynapilco.inference import make_method
 from dynapilco.rollout import StartSampler
 from dynapilco.search import Imagination
@@ -35,11 +36,15 @@ class Context:
     model : DynamicsModel
     method : Method
         Of inference.
+    task : Task
+        As given; where the inference method takes no probabilities, with an end that is learned by regression.
+    regresses : str or None
+        Why it is.
     sinks : sequence of Sink
     """
 
     def __init__(self, config: AgentConfig, task: Task, device: torch.device, state: LoopState | None = None) -> None:
-        self.config, self.task, self.device = config, task, device
+        self.config, self.given, self.device = config, task, device
         self.sinks: Sequence[Sink] = ()
         self.method = make_method(config.inference, config.inference_kwargs)
         self.restore(state or LoopState(Transitions.empty(task.geometry.states, task.geometry.actions)))
@@ -47,9 +52,18 @@ class Context:
     def restore(self, state: LoopState) -> None:
         """Go on from ``state``: its data and its model."""
         self.state = state
+        self.task, self.regresses = self._task(state)
         self.model = DynamicsModel(self.task.geometry, self.config.dynamics, self.method, self.device, self.config.seed)
         if state.model:
             self.model.restore(state.model)
+
+    def _task(self, state: LoopState) -> tuple[Task, str | None]:
+        """The task with its end learned as it can be, and why that is by regression, where it is."""
+        task = self.given
+        reason = binary_refusal(task.geometry, self.config.dynamics, self.method)
+        if task.geometry.binary and state.model and not is_binary(state.model):
+            reason = "the model of this run began so, in an older version"
+        return (task, None) if reason is None else (task.regressing_ends(), reason)
 
     # -- imagining ----------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class Loop:
         state: LoopState | None = None,
     ) -> None:
         self.config, self.plain = config, plain
-        self.task = task = understood(plain, config, None if state is None else state.angles)
+        task = understood(plain, config, None if state is None else state.angles)
         self.env = task.flat(env, self.hear)
         self.watch = Watch(config, task, self.env)
         self.context = Context(config, task, device, state)
@@ -78,6 +78,11 @@ class Loop:
     def state(self) -> LoopState:
         """All that decides the future."""
         return self.context.state
+
+    @property
+    def task(self) -> Task:
+        """As the model learns it."""
+        return self.context.task
 
     @property
     def model(self) -> DynamicsModel:
@@ -170,9 +175,9 @@ class Loop:
     def _take_up(self, state: LoopState) -> None:
         """Go on from a state, with the task that it is about."""
         if state.angles != self._angles:
-            self.task = understood(self.plain, self.config, state.angles)
-            self.env = self.task.flat(self.env.env, self.hear)
-            self.watch.task, self.watch.env, self.context.task = self.task, self.env, self.task
+            task = understood(self.plain, self.config, state.angles)
+            self.env = task.flat(self.env.env, self.hear)
+            self.watch.task, self.watch.env, self.context.given = task, self.env, task
             self._angles = state.angles
         self.context.restore(state)
 
@@ -214,6 +219,10 @@ class Loop:
     def update_model(self) -> FitReport:
         """Fit the dynamics model to all data."""
         context = self.context
+        if context.regresses is not None and not self.state.model:
+            context.say(
+                f"ends of episodes are learned by regression of 0 and 1, not as probabilities: {context.regresses}"
+            )
         report = self.model.fit(self.state.data, context.generator("model"), context.progress("model"))
         self.state.model = self.model.snapshot()
         if report.diverged:
@@ -309,6 +318,7 @@ class Loop:
             nll_horizon=None if ahead is None else ahead.nll,
             crps_horizon=None if ahead is None else ahead.crps,
             sharpness_horizon=None if ahead is None else ahead.sharpness,
+            end_brier=None if score is None else score.brier,
         )
 
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:

@@ -126,5 +126,5 @@ def _interval(low: np.floating, high: np.floating) -> str:
 
 def _end(task: Task) -> str:
     if ENDED in task.learned:
-        return "learned from what ends"
+        return "learned from what ends, as a probability"
     return "known" if task.ends else "after the whole trial"

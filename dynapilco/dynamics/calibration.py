@@ -33,6 +33,9 @@ class OneStepScore:
         came; uniform where the model is calibrated (Dawid 1984). On the CPU.
     columns : tuple of int
         State column that each of the O outputs moves.
+    brier : float or None
+        Mean squared difference between the probability of a yes and the answer, 0 or 1 (Brier 1950); None where
+        nothing is learned as yes or no.
     """
 
     coverage: float
@@ -41,6 +44,7 @@ class OneStepScore:
     sharpness: float
     pit: Tensor
     columns: tuple[int, ...]
+    brier: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def one_step(
 ) -> OneStepScore:
     """Score one-step predictions of the state with epistemic spread (functions) and noise (each function's own).
 
-    Outputs about unseen columns, as a learned reward, are left out.
+    Outputs about unseen columns, as a learned reward, are left out; answers of yes or no have a score of their own.
 
     Parameters
     ----------
@@ -86,8 +90,13 @@ def one_step(
     """
     x, u = (t.expand(draw.size, *t.shape) for t in (episode.states, episode.actions))
     mean = draw.outputs(x, u)
-    std = draw.functions.scale.unsqueeze(1).expand_as(mean)
+    std = draw.noise_std.unsqueeze(1).expand_as(mean)
     truth = draw.stepping.targets(episode.states, episode.next_states)
+    brier = None
+    if draw.geometry.binary:
+        answers = list(draw.geometry.binary)
+        logits = mean[..., [draw.stepping.columns.index(column) for column in answers]]
+        brier = float((logits.sigmoid().mean(0) - episode.next_states[:, answers]).square().mean())
     columns = draw.stepping.columns
     if draw.geometry.unseen:
         of_state = [o for o, column in enumerate(columns) if column not in draw.geometry.unseen]
@@ -102,6 +111,7 @@ def one_step(
         sharpness=float(((high - low) / unit).double().mean()),
         pit=mixture_cdf(mean, std, truth).cpu(),
         columns=tuple(columns),
+        brier=brier,
     )
 
 

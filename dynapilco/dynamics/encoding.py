@@ -45,6 +45,9 @@ class Geometry:
     unseen : tuple of int
         State columns that say something about the last step alone, as a learned reward does: they are predicted, and
         no network sees them.
+    binary : tuple of int
+        Those of the unseen that answer yes or no, as the end of an episode does: 0 or 1 in states that were recorded,
+        in states that the model made the logit of yes.
     choices : tuple of int
         Sizes of the groups of action columns that are one-hot choices, as of a Discrete action space; none for boxes.
     past : tuple of (int, int)
@@ -66,6 +69,7 @@ class Geometry:
     past: tuple[tuple[int, int], ...] = ()
     past_actions: tuple[tuple[int, int], ...] = ()
     bounds: tuple[tuple[float, float], ...] = ()
+    binary: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         columns = [*self.angles, *(c for pair in self.pairs for c in pair), *self.unseen]
@@ -77,6 +81,8 @@ class Geometry:
             raise UserError(
                 f"unseen={self.unseen}: these columns can be no angles {self.angles} nor pairs {self.pairs}"
             )
+        if not set(self.binary) <= set(self.unseen):
+            raise UserError(f"binary={self.binary}: expected some of unseen={self.unseen}")
         if self.choices and sum(self.choices) != self.actions:
             raise UserError(f"choices={self.choices!r}: expected sizes that add up to actions={self.actions}")
         if self.bounds and (len(self.bounds) != self.states or any(not low <= high for low, high in self.bounds)):
@@ -120,6 +126,14 @@ class Geometry:
         """Lasting columns that nothing is known of: neither angles nor in a pair."""
         known = {*self.angles, *(c for pair in self.pairs for c in pair)}
         return [c for c in self.lasting if c not in known]
+
+    def shown(self, states: Tensor) -> Tensor:
+        """States (..., D) that the model made, with the probability of yes in place of its logit."""
+        if not self.binary:
+            return states
+        shown, columns = states.clone(), list(self.binary)
+        shown[..., columns] = states[..., columns].sigmoid()
+        return shown
 
     def selection(self, extra: int = 0) -> Tensor:
         """Matrix (D + 2A + extra, kept) that picks those columns."""

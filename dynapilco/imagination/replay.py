@@ -39,9 +39,7 @@ class RealTransitions:
     @classmethod
     def of(cls, task: Task, data: Transitions) -> RealTransitions:
         """All transitions of a data set, as the task understands them."""
-        ended = torch.zeros(len(data), dtype=torch.bool)
-        if task.ends:
-            ended = task.ended(data.states, data.actions, data.next_states, torch)
+        ended = task.was_end(data.states, data.actions, data.next_states)
         return cls(
             task.observed(data.states, torch),
             _stored(task, data.actions),

@@ -230,6 +230,7 @@ def _geometry(geometry: Geometry, angles: Angles) -> Geometry:
         angles=tuple(sorted([*angles.places, *(place(c) for c in geometry.angles)])),
         pairs=tuple(sorted(pairs)),
         unseen=tuple(c - gone for c in geometry.unseen),
+        binary=tuple(c - gone for c in geometry.binary),
         bounds=_bounds(geometry.bounds, angles),
     )
 

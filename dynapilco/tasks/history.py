@@ -157,6 +157,7 @@ def _geometry(geometry: Geometry, stack: Stack) -> Geometry:
         states=geometry.states + memory,
         angles=tuple(lag * d + c for lag in range(k) for c in geometry.angles),
         unseen=tuple(c + memory for c in geometry.unseen),
+        binary=tuple(c + memory for c in geometry.binary),
         past=tuple(past),
         past_actions=tuple((split + j, j) for j in range(m)),
         bounds=bounds and (*bounds[:d], *[(-np.inf, np.inf)] * memory, *bounds[d:]),

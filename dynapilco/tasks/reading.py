@@ -15,7 +15,7 @@ from dynapilco.tasks.checks import check_step_function, check_success, checked, 
 from dynapilco.tasks.flat import ENDED, REWARD, ActionCodec, observation_size
 from dynapilco.tasks.known import Known, known_of
 from dynapilco.tasks.start import start_of
-from dynapilco.tasks.task import StepFunction, Task, learned_margin, learned_reward
+from dynapilco.tasks.task import StepFunction, Task, learned_column, learned_margin, learned_reward
 
 HUGE = 1e30
 """A bound of a box beyond which it is none: some environments write the largest float for infinity."""
@@ -71,7 +71,7 @@ def task_of(
     zeros = torch.zeros(len(learned))
     labels = _labels(known, size, codec.columns)
     return Task(
-        geometry=_geometry(env, known, size, len(learned), codec),
+        geometry=_geometry(env, known, size, learned, codec),
         codec=codec,
         horizon=horizon,
         reward=reward or learned_reward(learned, states),
@@ -85,7 +85,7 @@ def task_of(
         starts=None if samples is None else torch.cat([samples, zeros.expand(len(samples), -1)], 1),
         learned=learned,
         gauges=known.gauges,
-        margin=learned_margin(learned, states) if ENDED in learned else margin,
+        margin=learned_margin(learned) if ENDED in learned else margin,
         cos_sin=_cos_sin(name, known),
     )
 
@@ -96,8 +96,8 @@ def _learned(known: Known, reward: StepFunction | None, margin: StepFunction | N
     return (*learned, ENDED) if reward is None and margin is None else learned
 
 
-def _geometry(env: gymnasium.Env, known: Known, size: int, learned: int, codec: ActionCodec) -> Geometry:
-    states = size + learned
+def _geometry(env: gymnasium.Env, known: Known, size: int, learned: tuple[str, ...], codec: ActionCodec) -> Geometry:
+    states = size + len(learned)
     return Geometry(
         states,
         codec.columns,
@@ -106,7 +106,8 @@ def _geometry(env: gymnasium.Env, known: Known, size: int, learned: int, codec: 
         known.dt,
         unseen=tuple(range(size, states)),
         choices=codec.choices,
-        bounds=_bounds(env.observation_space, learned),
+        bounds=_bounds(env.observation_space, len(learned)),
+        binary=(learned_column(learned, ENDED, states),) if ENDED in learned else (),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -143,6 +143,19 @@ class Task:
         assert self.margin is not None
         return torch.sigmoid(-SHARPNESS * self.margin(state, action, next_state, torch))
 
+    def was_end(self, state: Tensor, action: Tensor, next_state: Tensor) -> Tensor:
+        """Whether recorded steps ended their episode, (...,) bool: where that is learned, the record says it."""
+        if ENDED in self.learned:
+            return next_state[..., learned_column(self.learned, ENDED, self.geometry.states)] > 0.5
+        if not self.ends:
+            return torch.zeros(next_state.shape[:-1], dtype=torch.bool, device=next_state.device)
+        return self.ended(state, action, next_state, torch)
+
+    def regressing_ends(self) -> Task:
+        """The same task, with its end learned as a number between 0 and 1 instead of a probability."""
+        geometry = replace(self.geometry, binary=())
+        return replace(self, geometry=geometry, margin=regressed_margin(self.learned))
+
     def sample_start(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Start states (*shape, D)."""
         first = self._first_observations(shape, generator)
@@ -172,7 +185,13 @@ def learned_reward(learned: tuple[str, ...], states: int) -> StepFunction:
     return lambda state, action, next_state, xp: next_state[..., column]
 
 
-def learned_margin(learned: tuple[str, ...], states: int) -> StepFunction:
-    """1 where the model predicts that the episode goes on, -1 where it ends; 0 is as likely as not."""
-    column = learned_column(learned, ENDED, states)
+def learned_margin(learned: tuple[str, ...]) -> StepFunction:
+    """Of the logit of an end that the model predicts: 0 is as likely as not, and an end has the probability it says."""
+    column = learned.index(ENDED) - len(learned)
+    return lambda state, action, next_state, xp: next_state[..., column] * (-1 / SHARPNESS)
+
+
+def regressed_margin(learned: tuple[str, ...]) -> StepFunction:
+    """Of an end that is predicted as a number: 1 where the episode goes on (0), -1 where it ends (1)."""
+    column = learned.index(ENDED) - len(learned)
     return lambda state, action, next_state, xp: 1 - 2 * next_state[..., column]

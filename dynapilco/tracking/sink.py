@@ -39,6 +39,7 @@ class TrialRow:
     nll_horizon: float | None = None
     crps_horizon: float | None = None
     sharpness_horizon: float | None = None
+    end_brier: float | None = None
 
     @property
     def explored(self) -> bool:

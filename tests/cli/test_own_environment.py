@@ -37,7 +37,7 @@ def test_what_is_understood_of_it_is_listed(folder):
         "u0 in [0, 1]",
         "40 steps",
         "learned from what is paid",
-        "learned from what ends",
+        "learned from what ends, as a probability",
     ):
         assert words in out, out
 

@@ -83,10 +83,14 @@ def test_what_is_not_known_is_learned():
     states = torch.as_tensor(np.stack(seen))
     rewards = task.reward(states[:-1], None, states[1:], torch)
     assert torch.equal(rewards, states[1:, 2])
-    assert task.ended(states[:-1], None, states[1:], torch).tolist() == [False] * (len(seen) - 2) + [True]
-    likely = task.end_probability(states[:-1], torch.zeros(1), states[1:])
-    assert likely[-1] > 0.99
-    assert likely[:-1].max() < 0.01
+    ends = [False] * (len(seen) - 2) + [True]
+    assert task.was_end(states[:-1], torch.zeros(1), states[1:]).tolist() == ends
+    imagined = torch.cat([states[:, :3], 10 * (2 * states[:, 3:] - 1)], 1)  # as a model says it: by the logit
+    for learned, after in ((task, imagined), (task.regressing_ends(), states)):
+        assert learned.ended(states[:-1], None, after[1:], torch).tolist() == ends
+        likely = learned.end_probability(states[:-1], torch.zeros(1), after[1:])
+        assert likely[-1] > 0.99
+        assert likely[:-1].max() < 0.01
 
 
 def test_starts_of_an_unknown_distribution_are_samples_of_it():

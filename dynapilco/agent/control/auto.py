@@ -8,7 +8,6 @@ from torch import Tensor
 from dynapilco.dynamics import Transitions
 from dynapilco.tasks import Task
 from dynapilco.tasks.flat import ENDED, REWARD
-from dynapilco.tasks.task import learned_column
 
 NOTICEABLE = 1e-3
 """A reward changes with the state where a spread of the state changes it by this share of its own size."""
@@ -61,8 +60,7 @@ def pays_for_life(task: Task, data: Transitions) -> bool:
     """Whether episodes end early, as far as is known."""
     if ENDED not in task.learned:
         return task.ends
-    column = learned_column(task.learned, ENDED, task.geometry.states)
-    return bool((data.next_states[:, column] > 0.5).any())
+    return bool(task.was_end(data.states, data.actions, data.next_states).any())
 
 
 def choose(task: Task, data: Transitions) -> tuple[str, str]:

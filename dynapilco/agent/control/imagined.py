@@ -120,7 +120,7 @@ class ImaginedControl(Control):
                 alive = alive * ~task.ended(x, vectors, after, torch)
             x = after
             seen.append(cloud.observed(x))
-        particles = torch.stack(seen, 1)
+        particles = task.geometry.shown(torch.stack(seen, 1))
         return Prediction(particles, self._by_function(particles, draw.size)), float(total.mean())
 
     def _by_function(self, particles: Tensor, functions: int) -> Tensor | None:
@@ -217,6 +217,8 @@ class ImaginedControl(Control):
         if self.task.angles is not None:
             angles = list(self.task.geometry.angles)
             lowest[angles], highest[angles] = -torch.inf, torch.inf
+        answers = list(self.task.geometry.binary)  # recorded as 0 and 1, imagined as logits
+        lowest[answers], highest[answers] = -torch.inf, torch.inf
         return lowest, highest
 
     def _behaviour(self, agent: BaseAlgorithm, purpose: str, explore: bool) -> Callable[[np.ndarray], np.ndarray]:

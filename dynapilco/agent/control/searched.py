@@ -92,7 +92,7 @@ class SearchedControl(Control):
         seen = states.states
         if draw.sensor_std is not None:
             seen = seen + draw.sensor_std * torch.randn(seen.shape, generator=generator, device=seen.device)
-        return seen.squeeze(1)
+        return self.context.task.geometry.shown(seen.squeeze(1))
 
     def keep(self, ready: Ready, row: TrialRow) -> None:
         """Add the policy's row, and choose anew which one to deliver."""

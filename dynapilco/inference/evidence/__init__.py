@@ -5,7 +5,7 @@ from dynapilco.inference.evidence.kernel import WideKernel, wide_kernel
 from dynapilco.inference.evidence.last_layer import LastLayer, refusal, solve
 from dynapilco.inference.evidence.marginal import negative_log_evidence
 from dynapilco.inference.evidence.members import group_of, solved_members
-from dynapilco.inference.evidence.objective import Hyper, sampled_kernels
+from dynapilco.inference.evidence.objective import Hyper, first_modes, sampled_kernels
 from dynapilco.inference.evidence.rows import Rows
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "LastLayer",
     "Rows",
     "WideKernel",
+    "first_modes",
     "gradients",
     "group_of",
     "hyper_of",

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from dynapilco.inference.evidence.objective import Hyper, potential, structure
+from dynapilco.inference.evidence.objective import Hyper, first_log_scales, potential, structure
 from dynapilco.inference.target import Batch, BayesianModel
 
 NAMES = ("log_relevance", "log_scale", "raw_noise")
-
-BORROWED = 0.1
-"""Scale at which an output begins to use the units of another output's group."""
 
 
 def initial_hyper(
@@ -22,8 +18,7 @@ def initial_hyper(
 ) -> dict[str, Tensor]:
     """All inputs equally relevant, noise as in points (S, k + m); outputs own a group where that is learned."""
     inputs, groups = structure(model, groups)
-    own = torch.arange(model.outputs).remainder(groups).unsqueeze(-1) == torch.arange(groups)
-    log_scale = torch.where(own, 0.0, math.log(BORROWED) if learned else 0.0).to(points)
+    log_scale = first_log_scales(model.outputs, groups, learned=learned).to(points)
     return {
         "log_relevance": points.new_zeros(replicas, groups, inputs),
         "log_scale": log_scale.expand(replicas, -1, -1).clone(),
@@ -45,7 +40,8 @@ def gradients(
     with torch.enable_grad():
         for r in range(len(state["log_scale"])):
             kernels = state["kernels"][r] if "kernels" in state else None
-            values.append(potential(batch, r, kernels, hyper_of(now, r), most, spread))
+            modes = state["modes"][r] if "modes" in state else None
+            values.append(potential(batch, r, kernels, hyper_of(now, r), most, spread, modes))
         total = torch.stack(values)
         found = torch.autograd.grad(total.sum(), list(leaves.values())) if leaves else ()
     return total.detach(), dict(zip(leaves, found, strict=True))

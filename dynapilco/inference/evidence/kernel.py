@@ -73,15 +73,25 @@ class WideKernel:
         return self.weights[-1] * q
 
 
+def output_shares(std: Tensor) -> Tensor:
+    """Prior standard deviations of the last weights (O, H), output by output, as shares of the largest, (O, 1)."""
+    return std[:, :1] / std[:, :1].max()
+
+
 def wide_kernel(network: StackedNetwork, prior: Prior) -> WideKernel | None:
-    """The kernel of a dense network under a normal prior with one scale for each weight matrix and bias; else None."""
+    """The kernel of a dense network under a normal prior with one scale for each weight matrix and bias; else None.
+
+    The last weights may have a scale for each output; the kernel is that of the widest one (``output_shares``).
+    """
     if network.dense_plan is None or network.excluded.names or not prior.gaussian:
         return None
     layers, activation = network.dense_plan
     if activation not in MOMENTS:
         return None
     std = network.layout.split(prior.std(network.layout).double())
-    if any(float(s.max() - s.min()) > 1e-6 * float(s.max()) for s in std.values()):
+    parts = {name: s for name, s in std.items() if name != f"{layers[-1]}.bias"}
+    parts |= {f"{layers[-1]}.weight": std[f"{layers[-1]}.weight"] / output_shares(std[f"{layers[-1]}.weight"])}
+    if any(float(s.max() - s.min()) > 1e-6 * float(s.max()) for s in parts.values()):
         return None
     widths = [1, *(std[f"{layer}.weight"].shape[1] for layer in layers[1:])]
     weights = [float(std[f"{layer}.weight"].max()) ** 2 * w for layer, w in zip(layers, widths, strict=True)]

@@ -11,7 +11,8 @@ from torch import Tensor
 from dynapilco.core.errors import UserError
 from dynapilco.inference.draws.trunk import last_layer, last_layer_refusal, trunk_features, trunk_of
 from dynapilco.inference.evidence import cholesky
-from dynapilco.inference.likelihoods import Gaussian
+from dynapilco.inference.evidence.kinds import Kinds
+from dynapilco.inference.likelihoods import Joint, Likelihood
 from dynapilco.inference.network import StackedNetwork
 from dynapilco.inference.stack import ACTIVATIONS
 from dynapilco.inference.target import BayesianModel
@@ -49,9 +50,12 @@ class LastLayer:
         """Prior standard deviations of the weights (and bias), (O, H [+ 1])."""
         return self.weights(self.model.prior.std(self.model.network.layout).unsqueeze(0))[0].double()
 
-    def bias_variance(self) -> float:
-        """Prior variance of the bias, 0 where it is not Bayesian."""
-        return float(self.prior_std()[:, -1].square().mean()) if self.has_bias else 0.0
+    def bias_variance(self, columns: list[int] | None = None) -> float:
+        """Prior variance of the bias of some outputs (of all), 0 where it is not Bayesian."""
+        if not self.has_bias:
+            return 0.0
+        std = self.prior_std()[:, -1]
+        return float((std if columns is None else std[columns]).square().mean())
 
     def weights(self, params: Tensor) -> Tensor:
         """Weight and (where it is Bayesian) bias out of params (S, n), (S, O, H [+ 1])."""
@@ -97,14 +101,20 @@ class LastLayer:
 
 def refusal(model: BayesianModel) -> str | None:
     """Why the posterior of the last layer, given the others, is not normal or cannot be told apart; None if it is."""
-    if not isinstance(model.likelihood, Gaussian):
-        return f"needs the Gaussian likelihood, got {type(model.likelihood).__name__}"
+    if Kinds.of(model.likelihood, model.outputs) is None:
+        return f"needs Gaussian or Bernoulli likelihoods, got {_named(model.likelihood)}"
     if not model.prior.gaussian:
         return f"needs a normal prior, got {type(model.prior).__name__}"
     reason = last_layer_refusal(model.network)
     if reason is None and f"{last_layer(model.network.module)}.weight".lstrip(".") not in model.network.layout.names:
         return "the weights of the last layer are excluded"
     return reason
+
+
+def _named(likelihood: Likelihood) -> str:
+    """Its class, and those of its blocks."""
+    name = type(likelihood).__name__
+    return f"{name} of {', '.join(b.name for b in likelihood.parts)}" if isinstance(likelihood, Joint) else name
 
 
 @torch.no_grad()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynapilco.inference.evidence.kinds import Kinds
 from dynapilco.inference.evidence.last_layer import LastLayer, solve
+from dynapilco.inference.evidence.logit_layer import sampled_logits
 from dynapilco.inference.evidence.objective import Hyper
 from dynapilco.inference.evidence.rows import Rows
 from dynapilco.inference.target import BayesianModel
@@ -61,11 +63,36 @@ def _solved(
     model, (log_relevance, log_scale, raw) = layer.model, hyper
     params = relevant(model, anchors, log_relevance)
     full = model.full(params, points)
-    noise = model.likelihood.constrain(raw)[0].double().expand(rows.y.shape[-1])
+    kinds = Kinds.of(model.likelihood, model.outputs)
+    assert kinds is not None
     prior = layer.prior_std().to(full.device)
     std = scaled_std(prior, log_scale.double().exp(), int(layer.has_bias))
-    pull = layer.weights(params).double() * (std / prior) * heat
-    y = rows.y.double() - layer.offset(full).double().unsqueeze(-2)
+    solved = torch.empty_like(layer.weights(params), dtype=torch.float64)
+    if kinds.normal:
+        solved[:, kinds.normal] = _normal(layer, rows, params, full, std, prior, kinds.normal, raw, heat, generator)
+    for o in kinds.binary:
+        solved[:, o] = sampled_logits(layer, rows, full, o, std[o], heat, generator)
+    layer.put(params, solved.to(params.dtype))
+    return params
+
+
+def _normal(
+    layer: LastLayer,
+    rows: Rows,
+    params: Tensor,
+    full: Tensor,
+    std: Tensor,
+    prior: Tensor,
+    columns: list[int],
+    raw: Tensor,
+    heat: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Last layers (S, C, H) of the outputs ``columns``, which have Gaussian noise."""
+    noise = layer.model.likelihood.constrain(raw)[0].double().expand(len(columns))
+    pull = (layer.weights(params).double() * (std / prior) * heat)[:, columns]
+    y = (rows.y.double() - layer.offset(full).double().unsqueeze(-2))[..., columns]
+    std = std[columns]
     gram = full.new_zeros(len(full), std.shape[-1], std.shape[-1], dtype=torch.float64)
     moment = full.new_zeros(len(full), std.shape[-1], y.shape[-1], dtype=torch.float64)
     for features, part in layer.chunks(full, rows.x):
@@ -76,8 +103,7 @@ def _solved(
         weighted = (features * w).transpose(1, 2)
         gram += weighted @ features
         moment += weighted @ (y[..., part, :] + own * errors.double())
-    layer.put(params, solve(gram, moment, std, noise, pull).to(params.dtype))
-    return params
+    return solve(gram, moment, std, noise, pull)
 
 
 def relevant(model: BayesianModel, params: Tensor, log_relevance: Tensor) -> Tensor:

@@ -15,6 +15,9 @@ a noise sigma_o. They maximise the marginal likelihood of the wide network (MacK
 determination: Neal 1996), which is what the updates of a fit do; the last layers are solved at its end:
 
     r, s, sigma = argmin sum_o -log N(y_o; 0, sum_g s_og^2 K_{r_g} + sigma_o^2 I) - log p(r, s, sigma)
+
+Logits of yes-or-no targets (Bernoulli, also in a Joint) have no noise and no closed form: their evidence, and the
+posterior of their last layers, are Laplace's approximations (``evidence/logistic.py``, ``evidence/logit_layer.py``).
 """
 
 from __future__ import annotations
@@ -90,7 +93,7 @@ class RandomFeatures(InferenceMethod):
             raise UserError(f"evidence={self.evidence!r}: expected True or False")
 
     def refusal(self, model: BayesianModel) -> str | None:
-        """A posterior of the last layer that is not normal, or a last layer that cannot be told apart."""
+        """Targets that are neither normal nor yes-or-no, or a last layer that cannot be told apart."""
         return evidence.refusal(model)
 
     def natural_draws(self, particles: int, most: int = MOST_SETS) -> int:
@@ -112,6 +115,7 @@ class RandomFeatures(InferenceMethod):
         check_last_layer(model.network, model.full(state["params"][:1], state["points"][:1]), rows.x)
         if not state["log_relevance"].shape[-1]:
             state["kernels"] = evidence.sampled_kernels(target, state["anchors"], state["points"], self.evidence_rows)
+        state.update(evidence.first_modes(target, self.evidence_rows))
         adam_begin(state, evidence.NAMES)
 
     def step(self, state: State, batch: Batch, clock: Clock, generator: torch.Generator) -> Tensor:
@@ -127,6 +131,7 @@ class RandomFeatures(InferenceMethod):
     def finish(self, state: State, target: Target, generator: torch.Generator) -> None:
         """Solve every last layer on all rows."""
         state.pop("kernels", None)
+        state.pop("modes", None)
         each = state["params"].shape[0] // target.sets
         for r in range(target.sets):
             rows, hyper = evidence.Rows.of(target.all, r), evidence.hyper_of(state, r)

@@ -81,19 +81,28 @@ class FanInNormal(_ZeroMeanNormal):
 
     Attributes
     ----------
-    hidden_scale, output_scale : float
+    hidden_scale : float
         Dimensionless, above 0.
-    output_bias_scale : float or None
-        s of the last layer's biases: small where targets are standardised. None takes ``output_scale``.
+    output_scale : float or tuple of float
+        One for all outputs, or one for each.
+    output_bias_scale : float or tuple of float or None
+        s of the last layer's biases, one for all or one for each: small where targets are standardised, wide for
+        logits. None takes ``output_scale``.
     """
 
     hidden_scale: float = 1.0
-    output_scale: float = 2.0
-    output_bias_scale: float | None = None
+    output_scale: float | tuple[float, ...] = 2.0
+    output_bias_scale: float | tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        own = () if self.output_bias_scale is None else ("output_bias_scale",)
-        _check_scales(self, ("hidden_scale", "output_scale", *own))
+        _check_scales(self, ("hidden_scale",))
+        for name in ("output_scale", "output_bias_scale"):
+            value = getattr(self, name)
+            if isinstance(value, list):  # as files hold it
+                object.__setattr__(self, name, value := tuple(value))
+            each = value if isinstance(value, tuple) else () if value is None else (value,)
+            if value == () or not all(0 < scale < math.inf for scale in each):
+                raise UserError(f"{name}={value!r}: a prior scale must be finite and above 0")
 
     def std(self, layout: ParameterLayout) -> Tensor:
         """Prior standard deviation of each parameter, shape (n,)."""
@@ -104,5 +113,11 @@ class FanInNormal(_ZeroMeanNormal):
             if name == f"{last}.bias" and self.output_bias_scale is not None:
                 scale = self.output_bias_scale
             fan_in = shape[1:].numel() if len(shape) > 1 else 1
-            pieces.append(torch.full((shape.numel(),), scale / fan_in**0.5))
+            if isinstance(scale, tuple):
+                if len(scale) != shape[0]:
+                    raise UserError(f"{scale!r}: expected a prior scale for each of {shape[0]} outputs")
+                each = torch.tensor(scale) / fan_in**0.5
+                pieces.append(each.repeat_interleave(shape.numel() // shape[0]))
+            else:
+                pieces.append(torch.full((shape.numel(),), scale / fan_in**0.5))
         return torch.cat(pieces)

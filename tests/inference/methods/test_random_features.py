@@ -229,7 +229,7 @@ def test_a_fit_that_diverges_goes_back():
 def test_refusals():
     net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
     for options, message in (
-        ({"likelihood": "student_t"}, "needs the Gaussian likelihood"),
+        ({"likelihood": "student_t"}, "needs Gaussian or Bernoulli likelihoods"),
         ({"prior": "laplace"}, "needs a normal prior"),
         ({"exclude": ["2.weight"]}, "weights of the last layer are excluded"),
     ):
