@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dynapilco.core.checks import Checks
+from dynapilco.core.errors import UserError
 from dynapilco.dynamics.config import DynamicsConfig
 from dynapilco.imagination.config import ALGORITHMS, ImaginationConfig
 from dynapilco.planning.config import PLANNERS, PlanningConfig
@@ -116,6 +117,9 @@ class AgentConfig:
         check.at_least(1, "history", words="1 (no history) or more observations")
         check.at_least(0, "seed", words="0 or more")
         check.at_least(1, "total_timesteps", words="at least 1 environment step")
+        powers = (self.search.initial_reward_power, self.search.final_reward_power)
+        if self.rollout.terminal_value != "none" and powers != (1, 1):
+            raise UserError(f"rollout.terminal_value='learned': expected reward powers of 1, not {powers}")
         if self.angles not in ANGLES:
             parse_pairs(self.angles)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from dynapilco.agent.config import AUTO, AgentConfig
 from dynapilco.agent.context import Context, env_seed
 from dynapilco.agent.control import Prediction, Ready, choose, make_control, pays_for_life
+from dynapilco.agent.control.beyond import check_terminal_value
 from dynapilco.agent.control.unused import unused_text
 from dynapilco.agent.episode import Controller, Episode, OnStep, run_episode
 from dynapilco.agent.excitation import excitation
@@ -61,6 +62,7 @@ class Loop:
         device: torch.device,
         state: LoopState | None = None,
     ) -> None:
+        check_terminal_value(config, plain.horizon)
         self.config, self.plain = config, plain
         task = understood(plain, config, None if state is None else state.angles)
         self.env = task.flat(env, self.hear)
@@ -319,6 +321,7 @@ class Loop:
             crps_horizon=None if ahead is None else ahead.crps,
             sharpness_horizon=None if ahead is None else ahead.sharpness,
             end_brier=None if score is None else score.brier,
+            value_error=None if ready is None else ready.value_error,
         )
 
     def _fan(self, prediction: Prediction, episode: Episode) -> Fan:

@@ -41,6 +41,8 @@ class LoopState:
         Row of the policy that ``predict`` uses.
     control : dict of str to Tensor
         What an agent that is trained in the model has learned; empty for other controllers.
+    value : dict of str to Tensor
+        Of the terminal value; empty before it was learned.
     history : list of TrialRow
     controller : str or None
         What acts, where it was chosen automatically.
@@ -58,6 +60,7 @@ class LoopState:
     policy_trials: list[int] = field(default_factory=list)
     delivered: int | None = None
     control: State = field(default_factory=dict)
+    value: State = field(default_factory=dict)
     history: list[TrialRow] = field(default_factory=list)
     controller: str | None = None
     angles: list[list[int]] | None = None
@@ -76,6 +79,7 @@ def save(
     tensors = {f"data/{k}": v for k, v in state.data.tensors().items()}
     tensors |= {f"model/{k}": v for k, v in state.model.items()}
     tensors |= {f"control/{k}": v for k, v in state.control.items()}
+    tensors |= {f"value/{k}": v for k, v in state.value.items()}
     tensors["policies"] = state.policies
     if state.policy_scale is not None:
         tensors["policy_scale"] = state.policy_scale
@@ -148,6 +152,7 @@ def load(path: str | Path) -> Checkpoint:
             policy_trials=list(fields["policy_trials"]),
             delivered=fields["delivered"],
             control=_under(tensors, "control/"),
+            value=_under(tensors, "value/"),
             history=[TrialRow(**row) for row in fields["history"]],
             controller=fields.get("controller"),
             angles=_columns(fields.get("angles")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dynapilco.core.checks import Checks
+from dynapilco.rollout.config import TERMINAL_VALUES
 from dynapilco.rollout.risk import OBJECTIVES
 
 PLANNERS = {
@@ -46,6 +47,8 @@ class PlanningConfig:
     """mppi: of the weights, in standard deviations of the plans' returns."""
     discount: float = 1.0
     """gamma of a plan's return."""
+    terminal_value: str = "none"
+    """What lies beyond the end of a plan: 'none', or 'learned': a value function that is fitted to all real trials."""
     draws: int = 5
     """Functions that a plan is tried under."""
     particles: int = 2
@@ -69,6 +72,7 @@ class PlanningConfig:
         check.number(1, "shrink")
         check.word("propagation", PROPAGATIONS)
         check.word("objective", OBJECTIVES)
+        check.word("terminal_value", TERMINAL_VALUES)
 
     @property
     def elites(self) -> int:

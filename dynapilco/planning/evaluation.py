@@ -10,7 +10,7 @@ from torch import Tensor
 from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.planning.config import PlanningConfig
 from dynapilco.policies import make_policy
-from dynapilco.rollout import Simulator, Trajectories, sample_noise, step_rewards
+from dynapilco.rollout import Simulator, TerminalValue, Trajectories, sample_noise, step_rewards
 from dynapilco.rollout.risk import risk_value
 from dynapilco.tasks.task import Task
 
@@ -20,7 +20,13 @@ EDGE = 1 - 1e-6
 
 @torch.no_grad()
 def plan_returns(
-    task: Task, draw: DynamicsDraw, state: Tensor, plans: Tensor, config: PlanningConfig, generator: torch.Generator
+    task: Task,
+    draw: DynamicsDraw,
+    state: Tensor,
+    plans: Tensor,
+    config: PlanningConfig,
+    generator: torch.Generator,
+    value: TerminalValue | None = None,
 ) -> Tensor:
     """Returns of plans under every function and particle.
 
@@ -37,6 +43,8 @@ def plan_returns(
     config : PlanningConfig
     generator : torch.Generator
         Of the process noise, the same for every plan.
+    value : TerminalValue, optional
+        What the states at the end of a plan are worth.
 
     Returns
     -------
@@ -47,7 +55,7 @@ def plan_returns(
         trajectories = _open_loop(task, draw, state, plans, config, generator)
     else:
         trajectories = _stepwise(draw, state, plans, config, generator)
-    return step_rewards(task, trajectories, smooth=True, discount=config.discount).sum(0)
+    return step_rewards(task, trajectories, smooth=True, discount=config.discount, value=value).sum(0)
 
 
 def _open_loop(

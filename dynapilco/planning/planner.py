@@ -13,6 +13,7 @@ from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.planning.config import PLANNERS, PlanningConfig
 from dynapilco.planning.evaluation import plan_returns, scores
 from dynapilco.planning.noise import coloured
+from dynapilco.rollout import TerminalValue
 from dynapilco.tasks.task import Task
 
 
@@ -51,6 +52,8 @@ class Planner:
     config : PlanningConfig
     generator : torch.Generator
         On the device of the particles.
+    value : TerminalValue, optional
+        What lies beyond the end of a plan that ends before its trial.
 
     Raises
     ------
@@ -65,11 +68,12 @@ class Planner:
         sample_draw: Callable[[torch.Generator], DynamicsDraw],
         config: PlanningConfig,
         generator: torch.Generator,
+        value: TerminalValue | None = None,
     ) -> None:
         if name not in PLANNERS:
             raise unknown_name("planner", name, PLANNERS)
         self.name, self.task, self.sample_draw = name, task, sample_draw
-        self.config, self.generator = config, generator
+        self.config, self.generator, self.value = config, generator, value
         device = generator.device
         low, high = (torch.as_tensor(bound, device=device) for bound in (task.low, task.high))
         self.centre, self.half = (low + high) / 2, (high - low) / 2
@@ -84,7 +88,8 @@ class Planner:
         """The action vector (M,) at a state (D,), and what to remember; ``left`` counts the steps of the trial."""
         horizon = self.config.horizon if left is None else max(1, min(self.config.horizon, left))
         draw = self.sample_draw(self.generator)
-        best, mean, elites, score, bad = self._search(state, plans, draw, horizon)
+        value = self.value if left is None or left > horizon else None
+        best, mean, elites, score, bad = self._search(state, plans, draw, horizon, value)
         going_on = _shifted(mean, self.config.horizon)
         kept = elites[: round(self.config.kept_share * len(elites))] if self.name == "icem" else elites[:0]
         kept = torch.stack([_shifted(plan, self.config.horizon) for plan in kept]) if len(kept) else plans.kept[:0]
@@ -99,7 +104,7 @@ class Planner:
         return torch.cat(hot, -1)
 
     def _search(
-        self, state: Tensor, plans: Plans, draw: DynamicsDraw, horizon: int
+        self, state: Tensor, plans: Plans, draw: DynamicsDraw, horizon: int, value: TerminalValue | None
     ) -> tuple[Tensor, Tensor, Tensor, float, int]:
         """Best plan, mean, elites (k, H, M) in order, the best score, and the number of bad plans."""
         config = self._adapted()
@@ -107,7 +112,8 @@ class Planner:
         elites, top, best, bad = plans.kept[:, :horizon], -torch.inf, mean, 0
         for round_ in range(config.iterations):
             sampled = self._sample(mean, std, elites, config, round_)
-            found = scores(plan_returns(self.task, draw, state, self.actions(sampled), config, self.generator), config)
+            actions = self.actions(sampled)
+            found = scores(plan_returns(self.task, draw, state, actions, config, self.generator, value), config)
             bad += int((~torch.isfinite(found)).sum())
             order = found.argsort(descending=True, stable=True)
             elites = sampled[order[: config.elites]]

@@ -11,6 +11,7 @@ PROPAGATIONS = {
     "moment_matching": "after each step the particles are redrawn from a Gaussian of their mean and full covariance",
 }
 STARTS = ("auto", "reset", "replay", "mix")
+TERMINAL_VALUES = ("none", "learned")
 LONGEST = 200
 """Steps of the longest rollout that is chosen automatically: model errors and chaotic gradients grow with it."""
 
@@ -34,6 +35,9 @@ class RolloutConfig:
     discount: float = 1.0
     """gamma of the searched objective: the reward of step t counts gamma^t. Returns that are reported are not
     discounted."""
+    terminal_value: str = "none"
+    """What lies beyond the end of rollouts that are shorter than a trial: 'none', or 'learned', a value function that
+    is fitted to the newest policy before every search but the first (pathwise gradients)."""
     most_weight_sets: int = 20
     """With draws = 0: no more functions than this where each is a whole set of weights, for they cost time."""
 
@@ -44,6 +48,7 @@ class RolloutConfig:
         check.at_least(0, "horizon", words="at least 1 step, or 0 for the whole trial")
         check.at_least(1, "total_particles", "most_weight_sets")
         check.share("discount")
+        check.word("terminal_value", TERMINAL_VALUES)
         check.at_least(0, "draws", words="0 (automatic) or more")
 
     def steps(self, trial: int) -> int:

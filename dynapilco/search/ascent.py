@@ -86,7 +86,8 @@ def climb(
         For rewards that no gradient leads to the policy from.
     """
     trajectories = simulator(candidates.params, noise, imagination.horizon, schedule.action_std)
-    rewards = step_rewards(imagination.task, trajectories, smooth=True, discount=imagination.discount)
+    im = imagination
+    rewards = step_rewards(im.task, trajectories, smooth=True, discount=im.discount, value=im.value)
     plain = isinstance(schedule.power, float) and schedule.power == 1
     objective = config.worth(rewards if plain else rewards.clamp_min(1e-30) ** schedule.power)
     if not objective.requires_grad:

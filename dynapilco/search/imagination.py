@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dynapilco.dynamics.model import DynamicsDraw
 from dynapilco.policies.base import Policy
-from dynapilco.rollout import Damping, RolloutNoise, Simulator, StartSampler, sample_noise, step_rewards
+from dynapilco.rollout import Damping, RolloutNoise, Simulator, StartSampler, TerminalValue, sample_noise, step_rewards
 from dynapilco.tasks.task import Task
 
 
@@ -34,6 +34,8 @@ class Imagination:
         ``starts(shape, generator)`` -> start states (*shape, D); those of real episodes by default.
     discount : float
         gamma of what is searched for.
+    value : TerminalValue, optional
+        What is searched for holds this value of the last states, too.
     """
 
     task: Task
@@ -44,6 +46,7 @@ class Imagination:
     steps: int | None = None
     starts: StartSampler | None = None
     discount: float = 1.0
+    value: TerminalValue | None = None
 
     @property
     def horizon(self) -> int:
@@ -89,7 +92,7 @@ def predicted_returns(
     for _ in range(repeats):
         draw = im.sample_draw(generator)
         trajectories = im.simulator(draw, policy)(params, im.noise(draw, len(params), generator), im.horizon)
-        total += im.horizon * worth(step_rewards(im.task, trajectories, discount=im.discount))
+        total += im.horizon * worth(step_rewards(im.task, trajectories, discount=im.discount, value=im.value))
     return total / repeats
 
 

@@ -225,8 +225,8 @@ class PathwiseSearch:
         return self._finite(returns)
 
     def _fresh_look(self, winner: Tensor) -> float:
-        """Its mean return once more, not discounted: what won by some samples looks too good in them."""
-        im = replace(self.imagination, discount=1.0)
+        """Its mean return once more, not discounted and without a terminal value: what won was lucky in its samples."""
+        im = replace(self.imagination, discount=1.0, value=None)
         return float(self._finite(predicted_returns(self.policy, winner.unsqueeze(0), im, self.generator, EVALUATIONS)))
 
     def _finite(self, returns: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ class TrialRow:
     crps_horizon: float | None = None
     sharpness_horizon: float | None = None
     end_brier: float | None = None
+    value_error: float | None = None
 
     @property
     def explored(self) -> bool:

@@ -48,6 +48,8 @@ class Ready:
     lost : int or None
         Candidates of the search that had gone where neither reward nor gradient is left, and were started afresh; None
         where there are none to lose.
+    value_error : float or None
+        Of the terminal value that was learned, as a share of what values can be.
     thinks : bool
         Whether the time of acting is spent on finding actions.
     """
@@ -58,6 +60,7 @@ class Ready:
     predicted_return: float | None = None
     bad: Callable[[], int] = lambda: 0
     lost: int | None = None
+    value_error: float | None = None
     thinks: bool = False
 
 

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor
 
+from dynapilco.agent.control.beyond import LEARNED, learn_value, terminal_value
 from dynapilco.agent.control.searched import SearchedControl
 from dynapilco.rollout.risk import BY_MEAN
-from dynapilco.search import PathwiseSearch, SearchReport
+from dynapilco.search import Imagination, PathwiseSearch, SearchReport
 
 
 class PathwiseControl(SearchedControl):
     """Differentiates imagined returns through the model."""
+
+    def learn_value(self) -> float | None:
+        """Of the newest policy; before there is one, nothing."""
+        context = self.context
+        config, policies = context.config.rollout, context.state.policies
+        if config.terminal_value != LEARNED or not len(policies):
+            return None
+        return learn_value(context, config.discount, self.policy, policies[-1].to(context.device))
+
+    def imagination(self) -> Imagination:
+        """With the terminal value, once there is one."""
+        return replace(self.context.imagination(), value=terminal_value(self.context))
 
     def worth(self) -> Callable[[Tensor], Tensor] | None:
         """By the objective, unless that is the mean or explores."""

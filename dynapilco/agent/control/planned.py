@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynapilco.agent.context import Context
 from dynapilco.agent.control.base import Control, Ready
+from dynapilco.agent.control.beyond import LEARNED, learn_value, terminal_value
 from dynapilco.agent.episode import Controller
 from dynapilco.planning import Planner, Plans
 from dynapilco.tracking.sink import TrialRow
@@ -62,9 +63,12 @@ class PlannedControl(Control):
         self.name = name
 
     def prepare(self) -> Ready:
-        """Nothing is prepared: the thinking is done while acting."""
+        """Only a terminal value, where one is asked for: the thinking is done while acting."""
+        error, config = None, self.context.config.planning
+        if config.terminal_value == LEARNED:
+            error = learn_value(self.context, config.discount, None, None)
         planning = self._planning("trial")
-        return Ready(planning, bad=lambda: planning.bad, thinks=True)
+        return Ready(planning, bad=lambda: planning.bad, thinks=True, value_error=error)
 
     def keep(self, ready: Ready, row: TrialRow) -> None:
         """The model is all there is."""
@@ -100,5 +104,6 @@ class PlannedControl(Control):
     def _planning(self, purpose: str) -> PlanningController:
         context = self.context
         config, generator = context.config.planning, context.generator(f"planning/{purpose}")
-        planner = Planner(self.name, context.task, context.sampler(config.draws), config, generator)
+        value = terminal_value(context)
+        planner = Planner(self.name, context.task, context.sampler(config.draws), config, generator, value)
         return PlanningController(planner, context.task.horizon)

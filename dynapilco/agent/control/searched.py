@@ -32,6 +32,7 @@ class SearchedControl(Control):
 
     def prepare(self) -> Ready:
         """Search, and imagine the trial of the winner."""
+        error = self.learn_value()
         found = self.search()
         return Ready(
             self._controller(found.params),
@@ -40,7 +41,12 @@ class SearchedControl(Control):
             found.predicted_return,
             lambda: found.bad_rollouts,
             found.lost,
+            error,
         )
+
+    def learn_value(self) -> float | None:
+        """Learn what lies beyond the end of rollouts, where that is asked for; its error."""
+        return None
 
     def search(self) -> SearchReport:
         """Improve the policy inside the model."""
@@ -114,7 +120,7 @@ class SearchedControl(Control):
         real = torch.tensor([row.ret for row in rows])
         broken = torch.tensor([row.ended_by == "error" for row in rows])  # a part of a return compares with nothing
         params = state.policies.to(context.device)
-        imagination = replace(self.imagination(), discount=1.0)
+        imagination = replace(self.imagination(), discount=1.0, value=None)
         predicted = predicted_returns(self.policy, params, imagination, context.generator("deliver"), 4, self.worth())
         whole = predicted * (context.task.horizon / imagination.horizon)  # a rollout may be shorter than a trial
         whole = only_finite(whole.cpu())

@@ -18,8 +18,8 @@ USED = {
 }
 """What acts -> the sections that it looks at."""
 IDLE = {
-    EVOLUTION: ("horizon", "starts"),  # it imagines whole trials from where real ones begin
-    **dict.fromkeys(ALGORITHMS, ("horizon", "starts", "propagation", "draws", "discount")),
+    EVOLUTION: ("horizon", "starts", "terminal_value"),  # it imagines whole trials from where real ones begin
+    **dict.fromkeys(ALGORITHMS, ("horizon", "starts", "propagation", "draws", "discount", "terminal_value")),
 }
 """What acts -> settings of the section ``rollout`` that it does not look at all the same."""
 
