@@ -150,14 +150,15 @@ def test_a_half_written_line_is_left_out_with_a_note(tmp_path, make):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("2,60,3.0,oops,,,,,,,,,0.2,,,,,,,,", "line 4: return is 'oops'"), ("2,60", "line 4: it has 2 cells"),
-     ("2,60.5,3.0,1.0,,,,,,,,,0.2,,,,,,,,", "line 4: env_steps is '60.5'"),
-     ("1,60,3.0,1.0,,,,,,,,,0.2,,,,,,,,", "trial 1 stands there twice"),
-     ("2,60,3.0,,,,,,,,,,0.2,,,,,,,,", "line 4: return is empty"), ('2,60,"3.0', "line")],
+    [("2,60,3.0,oops,,,,,,,,,0.2,...", "line 4: return is 'oops'"), ("2,60", "line 4: it has 2 cells"),
+     ("2,60.5,3.0,1.0,,,,,,,,,0.2,...", "line 4: env_steps is '60.5'"),
+     ("1,60,3.0,1.0,,,,,,,,,0.2,...", "trial 1 stands there twice"),
+     ("2,60,3.0,,,,,,,,,,0.2,...", "line 4: return is empty"), ('2,60,"3.0', "line")],
 )  # fmt: skip
 def test_a_line_that_cannot_be_read_is_named(tmp_path, make, line, message):
     folder = make.run(tmp_path / "a", finished=False)
     lines = (folder / "progress.csv").read_text().splitlines()
+    line = line.replace("...", "," * (lines[0].count(",") - line.count(",")))  # columns that came later, empty
     (folder / "progress.csv").write_text("\n".join([*lines[:3], line, *lines[4:]]) + "\n")
     with pytest.raises(UserError, match=re.escape(message)) as error:
         report.write(folder)
