@@ -37,7 +37,7 @@ from dynapilco.policies import POLICIES
 from dynapilco.rollout import RolloutConfig, fused
 from dynapilco.search import EvolutionConfig, SearchConfig
 from dynapilco.tasks import StepFunction, Task, task_of
-from dynapilco.tasks.angles import Pairs
+from dynapilco.tasks.angles import Pairs, pairs_text
 from dynapilco.tracking.guard import Guarded, guard
 from dynapilco.tracking.logger_sink import LoggerSink
 from dynapilco.tracking.sink import Sink, Trial, TrialRow
@@ -159,7 +159,7 @@ class DynaPILCO(BaseAlgorithm):
                 "planning": planning or {},
                 "imagination": imagination or {},
                 "history": history,
-                "angles": angles if isinstance(angles, str) else " ".join(",".join(map(str, pair)) for pair in angles),
+                "angles": pairs_text(angles),
                 "on_env_error": on_env_error,
                 "on_disagreement": on_disagreement,
             }

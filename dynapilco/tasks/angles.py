@@ -154,11 +154,29 @@ def parse_pairs(text: str) -> tuple[tuple[int, ...], ...]:
     except ValueError:
         pairs = ()
     if not pairs or any(len(pair) not in (2, 3) for pair in pairs):
-        raise UserError(
-            f"angles={text!r}: expected 'auto', 'declared', 'off', or observation columns: 'cosine,sine' or "
-            "'cosine,sine,velocity' of each angle, as '0,1,2' or '0,1 2,3'"
-        )
+        raise _no_columns(text)
     return pairs
+
+
+def pairs_text(pairs: Any) -> str:
+    """The text that :func:`parse_pairs` reads, of pairs of columns; a text as it is.
+
+    Raises
+    ------
+    UserError
+        For anything else.
+    """
+    try:
+        return pairs if isinstance(pairs, str) else " ".join(",".join(map(str, pair)) for pair in pairs)
+    except TypeError as error:  # no sequence of sequences
+        raise _no_columns(pairs) from error
+
+
+def _no_columns(given: Any) -> UserError:
+    return UserError(
+        f"angles={given!r}: expected 'auto', 'declared', 'off', or observation columns: 'cosine,sine' or "
+        "'cosine,sine,velocity' of each angle, as '0,1,2' or '0,1 2,3' (in Python also [(0, 1), (2, 3)])"
+    )
 
 
 def with_angles(task: Task, pairs: Pairs) -> Task:

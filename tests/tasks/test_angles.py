@@ -11,7 +11,7 @@ from gymnasium import spaces
 from dynapilco.core.errors import UserError
 from dynapilco.dynamics import make_stepping
 from dynapilco.tasks import make_env, task_of, with_angles, with_history
-from dynapilco.tasks.angles import TURN, Angles, Circle, parse_pairs
+from dynapilco.tasks.angles import Angles, Circle, TURN, pairs_text, parse_pairs
 from dynapilco.tasks.finding import find_angles
 
 KNOWN = ("Pendulum-v1", "Acrobot-v1", "Reacher-v5", "InvertedDoublePendulum-v5")
@@ -231,6 +231,14 @@ def test_columns_that_are_something_else_are_refused():
     wheel.cos_sin_pairs = 3
     with pytest.raises(UserError, match="cos_sin_pairs=3"):
         task_of(wheel)
+
+
+@pytest.mark.parametrize("given", [None, False, 5, [0, 1], [(0, 1), 2]])
+def test_what_is_no_sequence_of_columns_is_refused_by_its_name(given):
+    with pytest.raises(UserError, match=r"angles=.*expected 'auto', 'declared', 'off'"):
+        pairs_text(given)
+    assert pairs_text([(0, 1), (2, 3, 4)]) == "0,1 2,3,4"
+    assert pairs_text("auto") == "auto"
 
 
 def test_words():
