@@ -239,9 +239,9 @@ def visited_bounds(geometry: Geometry, data: Transitions, reach: float) -> Tenso
     """Bounds (2, D) of imagined states, None where there are none.
 
     A column keeps to what the environment states, or to what was visited where that lies outside of it. Where it states
-    nothing, a free column (:attr:`Geometry.free`) keeps to the range of the data, made ``reach`` times as wide: a network
-    knows nothing beyond, and states that run away there feed on themselves. Columns that never change within a step, as
-    a target that is drawn at reset, cannot run.
+    nothing, a free column (:attr:`Geometry.free`) keeps to the range of the data, made ``reach`` times as wide: a
+    network knows nothing beyond, and states that run away there feed on themselves. Columns that never change within a
+    step, as a target that is drawn at reset, cannot run.
 
     Parameters
     ----------
