@@ -238,9 +238,10 @@ def _carry(geometry: Geometry) -> Tensor | None:
 def visited_bounds(geometry: Geometry, data: Transitions, reach: float) -> Tensor | None:
     """Bounds (2, D) of imagined states, None where there are none.
 
-    A column keeps to what the environment states. Where it states nothing, a free column (:attr:`Geometry.free`) keeps
-    to the range of the data, made ``reach`` times as wide: a network knows nothing beyond, and states that run away
-    there feed on themselves. Columns that never change within a step, as a target that is drawn at reset, cannot run.
+    A column keeps to what the environment states, or to what was visited where that lies outside of it. Where it states
+    nothing, a free column (:attr:`Geometry.free`) keeps to the range of the data, made ``reach`` times as wide: a
+    network knows nothing beyond, and states that run away there feed on themselves. Columns that never change within a
+    step, as a target that is drawn at reset, cannot run.
 
     Parameters
     ----------
@@ -261,9 +262,9 @@ def visited_bounds(geometry: Geometry, data: Transitions, reach: float) -> Tenso
                 low[c], high[c] = lowest[c] - margin[c], highest[c] + margin[c]
     for c, (lower, upper) in enumerate(geometry.bounds):
         if math.isfinite(lower):
-            low[c] = lower
+            low[c] = lowest[c].clamp_max(lower)  # what happened counts before what is stated
         if math.isfinite(upper):
-            high[c] = upper
+            high[c] = highest[c].clamp_min(upper)
     bounds = torch.stack([low, high])
     return bounds if bool(torch.isfinite(bounds).any()) else None
 

@@ -100,7 +100,10 @@ def fit_value(
     generator: torch.Generator,
     before: TerminalValue | None = None,
 ) -> tuple[TerminalValue, float]:
-    """Fit a value function to paths; and the root mean squared error of its last round, as a share of the bounds.
+    """Fit a value function to paths; and the root mean squared error of its last round, as a share of their spread.
+
+    Outputs are kept in units of the lambda-returns of each round (van Hasselt et al. 2016, "Learning values across many
+    orders of magnitude"): what rewards allow may be a thousand times as wide, as of a reward that only a goal pays.
 
     Parameters
     ----------
@@ -116,19 +119,23 @@ def fit_value(
         Whose values the first round begins with.
     """
     low, high = (torch.tensor(bound / (1 - discount), device=generator.device) for bound in bounds)
-    width, centre = (high - low).clamp_min(1e-6) / 2, (high + low) / 2
+    least = 1e-6 * torch.maximum(low.abs(), high.abs()).clamp_min(1.0)
     rows = [path for path in paths if len(path.rewards)]
     features = torch.cat([geometry.features(path.states[:-1]).flatten(0, 1) for path in rows])
     kept = geometry.selection().to(generator.device)
     inputs = Normaliser.of_inputs(features @ kept)
     params = _initial(kept.shape[1], generator)
     adam = torch.optim.Adam([*params.weights, *params.biases], lr=RATE)
-    value, loss = before, torch.zeros((), device=generator.device)
+    value, loss, unit = before, torch.zeros((), device=generator.device), None
     for _ in range(ROUNDS):
         with torch.no_grad():
             targets = [lambda_returns(_values(value, path), path, discount).flatten() for path in rows]
-        wanted = (torch.cat(targets).clamp(low, high) - centre) / width
-        loss = _descend(params, adam, inputs(features @ kept), wanted, generator)
+        wanted = torch.cat(targets).clamp(low, high)
+        centre, width = wanted.mean(), wanted.std(correction=0).maximum(least)
+        if unit is not None:
+            _to_unit(params, unit, (centre, width))
+        unit = centre, width
+        loss = _descend(params, adam, inputs(features @ kept), (wanted - centre) / width, generator)
         folded = params.fold_input(1 / inputs.std, -inputs.mean / inputs.std).fold_output(width, centre)
         value = TerminalValue(geometry, _detached(folded.project_input(kept)), low, high)
     assert value is not None
@@ -143,11 +150,18 @@ def _initial(inputs: int, generator: torch.Generator) -> DenseStack:
     device, widths = generator.device, (inputs, *HIDDEN, 1)
     weights, biases = [], []
     for a, b in pairwise(widths):
-        scale = 0.0 if b == 1 else a**-0.5  # begins in the middle
+        scale = 0.0 if b == 1 else a**-0.5  # begins at the mean
         weights.append(scale * torch.randn(MEMBERS, a, b, generator=generator, device=device))
         biases.append(torch.zeros(MEMBERS, b, device=device))
     leaves = [tuple(t.requires_grad_(True) for t in part) for part in (weights, biases)]
     return DenseStack(leaves[0], leaves[1], (None,) * len(HIDDEN))
+
+
+@torch.no_grad()
+def _to_unit(params: DenseStack, old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> None:
+    """Make outputs, so far in the unit (centre, width) ``old``, the same values in the unit ``new``; in place."""
+    params.weights[-1].mul_(old[1] / new[1])
+    params.biases[-1].copy_((params.biases[-1] * old[1] + old[0] - new[0]) / new[1])
 
 
 def _descend(

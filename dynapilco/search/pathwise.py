@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,7 +69,8 @@ class PathwiseSearch:
         self.bad_rollouts, self.restarts, self.lost = 0, 0, 0
         self.simulator: Simulator | None = None
         self.noise: RolloutNoise | None = None
-        self.record: Recorder | None = cuda_graph if config.graphs and generator.device.type == "cuda" else None
+        recorded = config.graphs and generator.device.type == "cuda"
+        self.record: Recorder | None = partial(cuda_graph, device=generator.device) if recorded else None
         self._recording: Recording | None = None
         self._recorded: Tensor | None = None
 
@@ -186,6 +188,7 @@ class PathwiseSearch:
         candidates, recording = self.candidates, self._recording
         if recording is None or self._recorded is not candidates.params or not recording.fits(inputs):
             device = candidates.params.device
+            self._recording = recording = None  # gives its memory back first
             recording = Recording(self._whole_step, inputs, numbers, candidates.tensors(), device, record)
             self._recording, self._recorded = recording, candidates.params
         return recording(inputs, numbers)

@@ -7,7 +7,8 @@ drawn, schedules) is copied there before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -22,18 +23,41 @@ Recorder = Callable[[Function], tuple[Callable[[], None], Any]]
 """Records a function; returns what repeats it, and its outputs, which a repetition overwrites."""
 
 
-def cuda_graph(function: Function) -> tuple[Callable[[], None], Any]:
-    """Record on the current CUDA device."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = function()
+def cuda_graph(function: Function, device: torch.device | None = None) -> tuple[Callable[[], None], Any]:
+    """Record on a CUDA device, by default the current one.
+
+    A recording that fails leaves torch's allocator and random numbers as if it still went on; what waits for the
+    device, which no recording may, is therefore refused in the last call before it.
+
+    Raises
+    ------
+    RuntimeError
+        For a function that cannot be recorded.
+    """
+    with torch.cuda.device(device):
+        before, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        stream.wait_stream(before)
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS - 1):
+                function()
+            with _no_waiting():
+                function()
+        before.wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(before), torch.cuda.graph(graph, stream=stream):  # the latter stays on if it fails
+            outputs = function()
     return graph.replay, outputs
+
+
+@contextmanager
+def _no_waiting() -> Iterator[None]:
+    """What waits for the device raises ``RuntimeError``."""
+    mode = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def call_again(function: Function) -> tuple[Callable[[], None], Any]:

@@ -54,7 +54,8 @@ def find_angles(
 ) -> tuple[Found, ...]:
     """Look for angles in visited transitions.
 
-    Two columns are a cosine and a sine when their squares add up to 1 (within 1e-5) in every observation, and move.
+    Two columns are a cosine and a sine when their squares add up to 1 (within 1e-5) in every observation, and move, and
+    are not always 0 and 1 in turn, as the two columns of a one-hot choice.
     Which is which is left open by that; a velocity tells it, else the first is taken for the cosine.
 
     Parameters
@@ -90,7 +91,8 @@ def _circles(rows: np.ndarray) -> Iterator[tuple[int, int]]:
     for place, first in enumerate(moving):
         others = moving[place + 1 :]
         off = np.abs(squares[:, [first]] + squares[:, others] - 1).max(0, initial=0.0)
-        yield from ((int(first), int(second)) for second in others[off <= TOLERANCE])
+        between = (squares[:, [first]] * squares[:, others]).max(0, initial=0.0) >= MOVES / 10  # else a switch
+        yield from ((int(first), int(second)) for second in others[(off <= TOLERANCE) & between])
 
 
 def _with_velocity(

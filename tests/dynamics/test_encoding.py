@@ -152,13 +152,22 @@ def test_nothing_bounded_is_no_bounds():
 
 def test_stated_bounds_count_before_visited_ones_and_for_pairs_too():
     inf = float("inf")
-    geometry = Geometry(3, 1, pairs=((0, 1),), dt=0.1, bounds=((-4.0, 4.0), (-inf, inf), (0.0, inf)))
+    geometry = Geometry(3, 1, pairs=((0, 1),), dt=0.1, bounds=((-4.0, 4.0), (-inf, inf), (-9.0, inf)))
     data = moving(1.0, geometry)
     low, high = visited_bounds(geometry, data, 2.0)
-    assert (low[0], high[0], low[1], high[1], low[2]) == (-4, 4, -inf, inf, 0)
+    assert (low[0], high[0], low[1], high[1], low[2]) == (-4, 4, -inf, inf, -9)
     assert high[2] < 10
     with pytest.raises(UserError, match="bounds="):
         Geometry(2, 1, bounds=((0.0, 1.0),))
+
+
+def test_what_was_visited_outside_of_stated_bounds_stays_within_reach():
+    geometry = Geometry(3, 1, bounds=((-1.0, 1.0), (-0.5, 9.0), (-9.0, 9.0)))
+    data = moving(5.0, geometry)
+    seen = torch.cat([data.states, data.next_states])
+    low, high = visited_bounds(geometry, data, 3.0)
+    assert torch.equal(low, torch.stack([seen[:, 0].min(), seen[:, 1].min(), seen[:, 2].min().clamp_max(-9)]))
+    assert torch.equal(high, seen.amax(0).maximum(torch.tensor([1.0, 9.0, 9.0])))
 
 
 def test_a_bounded_step_stays_inside_and_carries_no_gradient_there():

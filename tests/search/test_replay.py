@@ -1,7 +1,9 @@
 """Searches whose step is recorded: the same numbers, in fixed storage."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +123,76 @@ def test_searches_on_a_cpu_are_not_recorded():
     policy = make_policy("mlp", {"hidden": (8,)}, GEOMETRY, LOW, HIGH, torch.ones(2))
     run = PathwiseSearch(policy, Imagination(make_task(), sample, 4, False), CONFIG, gen())
     assert run.record is None
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """What ``cuda_graph`` asks of torch.cuda, on a CPU: the device, stream and mode that a function is called in."""
+    now = SimpleNamespace(device=None, stream="main", mode="default")
+
+    @contextmanager
+    def entered(name, value):
+        before = getattr(now, name)
+        setattr(now, name, value)
+        try:
+            yield
+        finally:
+            setattr(now, name, before)
+
+    @contextmanager
+    def graph(_, stream):
+        before, now.stream = now.stream, "recording"
+        yield
+        now.stream = before  # not where the recording failed, as in torch
+
+    class Stream(str):
+        def wait_stream(self, _):
+            pass
+
+    now.stream = Stream("main")
+    fakes = {
+        "device": lambda device: entered("device", device),
+        "stream": lambda stream: entered("stream", stream),
+        "current_stream": lambda: now.stream,
+        "Stream": lambda: Stream("side"),
+        "CUDAGraph": lambda: SimpleNamespace(replay=None),
+        "graph": graph,
+        "get_sync_debug_mode": lambda: now.mode,
+        "set_sync_debug_mode": lambda mode: setattr(now, "mode", mode),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    return now
+
+
+def test_a_graph_is_recorded_on_the_device_that_is_asked_for_after_a_call_that_may_not_wait(cuda):
+    calls = []
+    cuda_graph(lambda: calls.append((cuda.device, str(cuda.stream), cuda.mode)), torch.device("cuda:1"))
+    second = torch.device("cuda:1")
+    warm = [(second, "side", "default"), (second, "side", "default"), (second, "side", "error")]
+    assert calls == [*warm, (second, "recording", "default")]
+    assert (cuda.device, cuda.stream, cuda.mode) == (None, "main", "default")
+
+
+@pytest.mark.parametrize("fails", [3, 4])
+def test_a_recording_that_fails_leaves_device_stream_and_mode_as_they_were(cuda, fails):
+    calls = []
+
+    def function():
+        calls.append(1)
+        if len(calls) == fails:
+            raise RuntimeError("called a synchronizing CUDA operation")
+
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        cuda_graph(function, torch.device("cuda:1"))
+    assert (cuda.device, cuda.stream, cuda.mode) == (None, "main", "default")
+
+
+def test_a_search_is_recorded_where_its_random_numbers_are():
+    policy = make_policy("mlp", {"hidden": (8,)}, GEOMETRY, LOW, HIGH, torch.ones(2))
+    generator = SimpleNamespace(device=torch.device("cuda:1"))
+    run = PathwiseSearch(policy, Imagination(make_task(), sample, 4, False), CONFIG, generator)
+    assert (run.record.func, run.record.keywords) == (cuda_graph, {"device": torch.device("cuda:1")})
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -284,3 +284,16 @@ def test_chance_is_not_found():
     assert find_angles(circle[:-1], circle[1:], 0.1)
     assert find_angles(circle[:-1], circle[1:], 0.1, starts=np.array([[0.5, 0.5]])) == ()
     assert find_angles(circle[:-1], circle[1:], 0.1, taken=frozenset([1])) == ()
+
+
+def test_a_switch_of_two_columns_is_no_angle():
+    """One-hot columns, or four directions of a compass: squares add up to 1, and nothing lies between."""
+    on = np.arange(50) // 7 % 2.0
+    hot = np.stack([on, 1 - on], 1)
+    assert find_angles(hot[:-1], hot[1:], 0.1) == ()
+    compass = np.arange(50) // 3 * np.pi / 2
+    turned = np.stack([np.cos(compass), np.sin(compass)], 1)
+    assert find_angles(turned[:-1], turned[1:], 0.1) == ()
+    small = np.linspace(0, 0.04, 50)  # rad
+    moved = np.stack([np.cos(small), np.sin(small)], 1)
+    assert find_angles(moved[:-1], moved[1:], 0.1)

@@ -49,7 +49,7 @@ class Ready:
         Candidates of the search that had gone where neither reward nor gradient is left, and were started afresh; None
         where there are none to lose.
     value_error : float or None
-        Of the terminal value that was learned, as a share of what values can be.
+        Of the terminal value that was learned, as a share of the spread of what it was fitted to.
     thinks : bool
         Whether the time of acting is spent on finding actions.
     """
