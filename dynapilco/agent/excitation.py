@@ -31,7 +31,7 @@ def excitation(
     low, high : ndarray
         (M,).
     dt : float or None
-        Seconds a step; 0.05 where the environment does not say.
+        Seconds a step; 0.05 where the environment does not say, and for steps in which whole waves would pass.
     generator : numpy.random.Generator
     """
     columns = len(low)
@@ -39,7 +39,8 @@ def excitation(
         unit = generator.uniform(-1, 1, (horizon, columns))
     else:
         lowest, highest = MULTISINE_HZ if kind == "multisine" else (LOWEST_HZ, HIGHEST_HZ)
-        seconds = np.arange(horizon)[:, None, None] * (dt or DEFAULT_DT)
+        dt = DEFAULT_DT if dt is None or highest * dt > 1 else dt  # whole waves within a step are noise
+        seconds = np.arange(horizon)[:, None, None] * dt
         hertz = generator.uniform(lowest, highest, (WAVES, columns))
         phase = generator.uniform(0, 2 * np.pi, (WAVES, columns))
         amplitude = generator.standard_normal((WAVES, columns))

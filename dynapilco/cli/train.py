@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 EPISODES = 20
 INTERRUPTED = 130
 
+OTHER_WAYS = "another way to act (--controller evolution, or icem)"
+
 
 def run(words: Sequence[str]) -> int:
     """Run the command and return its exit code."""
@@ -186,17 +188,21 @@ def _learn_and_judge(
     for sink in sinks:
         sink.finish(summary)
     whose = acting_name(agent.config.controller, agent.delivered_trial)
-    return f"{_verdict(summary, result, whose)}; files in {run_dir}"
+    return f"{_verdict(summary, result, whose, agent.history)}; files in {run_dir}"
 
 
 def _seconds(row: TrialRow) -> float:
     return (row.seconds_model or 0.0) + (row.seconds_policy or 0.0) + row.seconds_env
 
 
-def _verdict(summary: dict[str, Any], result: Evaluation, policy: str) -> str:
+def _verdict(summary: dict[str, Any], result: Evaluation, policy: str, history: Sequence[TrialRow]) -> str:
     if summary["solved"] is None:
         mean = sum(result.returns) / len(result.returns)
-        return f"mean return {mean:.2f} in {len(result.returns)} fresh episodes with {policy}"
+        text = f"mean return {mean:.2f} in {len(result.returns)} fresh episodes with {policy}"
+        explored = [row.ret for row in history if row.explored and row.ended_by != "error"]
+        if explored and mean < (best := max(explored)):
+            return f"{text}, which is worse than an exploration trial ({best:.2f}): try more trials, or {OTHER_WAYS}"
+        return text
     outcome = "solved" if summary["solved"] else "not solved"
     return f"{outcome}: {count_successes(result.successes or [])} fresh episodes succeed with {policy}"
 

@@ -29,7 +29,7 @@ from dynapilco.search.report import SearchReport
 
 REPORT_EVERY = 25
 DEFAULT_DT = 0.05
-"""Seconds a step, where the environment does not say."""
+"""Seconds a step, where the environment does not say, or where it says so many that no time constant lasts a step."""
 CREDIT_EVERY = 20
 """Gradient steps after which the time constants of the gradients move, at the latest."""
 GIVE_UP_AFTER = 25
@@ -144,7 +144,7 @@ class PathwiseSearch:
         credit = [credit_seconds(first, config.final_credit_seconds, done) for first in self.candidates.credit]
         if config.adjoint_limit == 0 and not any(credit):
             return None
-        dt, share = im.task.dt or DEFAULT_DT, im.horizon * draws * im.particles
+        dt, share = self._seconds_a_step(), im.horizon * draws * im.particles
         decay = [math.exp(-dt / seconds) if seconds else 1.0 for seconds in credit]
         params = self.candidates.params
         return Damping(
@@ -152,6 +152,12 @@ class PathwiseSearch:
             config.adjoint_limit / share,
             self.policy.state_spread,
         )
+
+    def _seconds_a_step(self) -> float:
+        """Seconds in which time constants are counted; of slow systems (a day a step) they would not last a step."""
+        dt, constants = self.imagination.task.dt, (*self.config.credit_seconds, self.config.final_credit_seconds)
+        shortest = min((seconds for seconds in constants if seconds), default=math.inf)
+        return DEFAULT_DT if dt is None or dt > shortest else dt
 
     def step(self, step: int) -> Tensor:
         """Clipped Adam step number ``step`` of every candidate; returns its mean reward per candidate, (R,)."""

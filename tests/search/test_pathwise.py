@@ -585,3 +585,12 @@ def test_a_discounted_reward_counts_less_the_later_it_comes():
     whole = predicted_returns(policy, found.params[None], im, gen(7), 8)
     assert found.predicted_return == pytest.approx(float(whole), rel=0.1)  # what is told is not discounted
     assert max(found.returns) < 2 < found.predicted_return
+
+
+def test_time_constants_below_a_step_count_as_in_a_faster_system():
+    """A step of a day: half a second of credit would be none at all."""
+    slow = imagine()
+    slow = replace(slow, task=replace(slow.task, geometry=replace(GEOMETRY, dt=86400.0)))
+    run = search(replace(SHORT, credit_seconds=(0.5, 2.0), final_credit_seconds=0.5), imagination=slow)
+    run.begin(None, 2)
+    assert run._damping(3, 0.0).decay.tolist() == pytest.approx([math.exp(-0.05 / s) for s in (0.5, 2.0)])
