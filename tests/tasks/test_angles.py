@@ -11,7 +11,7 @@ from gymnasium import spaces
 from dynapilco.core.errors import UserError
 from dynapilco.dynamics import make_stepping
 from dynapilco.tasks import make_env, task_of, with_angles, with_history
-from dynapilco.tasks.angles import Angles, Circle, TURN, pairs_text, parse_pairs
+from dynapilco.tasks.angles import TURN, Angles, Circle, pairs_text, parse_pairs
 from dynapilco.tasks.finding import find_angles
 
 KNOWN = ("Pendulum-v1", "Acrobot-v1", "Reacher-v5", "InvertedDoublePendulum-v5")
