@@ -282,7 +282,8 @@ class Loop:
         """The imagined trial beside the real one; each column in units of its spread in the data so far."""
         lasting = self.task.geometry.lasting
         predicted = prediction.particles[:, 1 : len(observed) + 1, lasting].cpu()
-        spread_so_far = self.state.data.states[:, lasting].std(0)
+        states = self.state.data.states[:, lasting]
+        spread_so_far = states.std(0) if len(states) > 1 else torch.zeros(len(lasting))
         unit = torch.where(spread_so_far > 0, spread_so_far, 1.0)
         return horizon(predicted, observed[: predicted.shape[1], lasting], unit)
 
