@@ -395,6 +395,9 @@ def test_a_bare_environment_ends_after_its_horizon(make):
     assert len(agent.history) == 1
 
 
+BOX = np.array([-1.0]), np.array([1.0])
+
+
 @pytest.mark.parametrize("kind", ["multisine", "sinusoid", "random"])
 def test_excitation(kind):
     low, high = np.array([-1.0, 2.0]), np.array([3.0, 2.5])
@@ -407,3 +410,11 @@ def test_excitation(kind):
     np.testing.assert_array_equal(actions, again)
     jump = np.abs(np.diff(actions, axis=0)).mean(0) / (high - low)
     assert (jump < 0.15).all() if kind != "random" else (jump > 0.2).all()
+
+
+@pytest.mark.parametrize("kind", ["multisine", "sinusoid"])
+def test_a_system_of_days_is_excited_in_steps(kind):
+    """Waves of seconds would turn thousands of times within a step of a day: their samples would be noise."""
+    days, unknown, fast = (excitation(kind, 50, *BOX, dt, np.random.default_rng(0)) for dt in (86400.0, None, 0.2))
+    np.testing.assert_array_equal(days, unknown)
+    assert not np.array_equal(fast, unknown)

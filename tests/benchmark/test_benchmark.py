@@ -78,7 +78,7 @@ def test_rates_and_ceilings():
     assert ceilings.flops > 1e7 < ceilings.bytes
     rates = particle_rates(20, CPU, repeats=2)
     assert rates.particles == 20
-    assert min(rates.forward, rates.gradient) > 0  # which is larger depends on what else the machine does
+    assert 3 * rates.forward > rates.gradient > 0  # three: two repeats on a busy machine say little
     assert rates.operations() > rates.gradient
 
 

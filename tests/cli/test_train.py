@@ -2,11 +2,13 @@ import csv
 import json
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dynapilco.agent.config import AgentConfig
 from dynapilco.agent.config_file import build_config
+from dynapilco.cli.train import _verdict
 
 pytestmark = pytest.mark.usefixtures("fake_agent")
 
@@ -48,6 +50,15 @@ def test_without_a_success_rule_the_mean_return_is_told(cli, fake_agent):
         "mean return 0.95 in 20 fresh episodes with an untrained policy (there was no policy trial); files in x"
     )
     assert not Path("x/videos").exists()
+
+
+@pytest.mark.parametrize(("explored", "said"), [(85.5, True), (0.5, False)])
+def test_a_policy_below_exploration_is_called_so(explored, said):
+    result = SimpleNamespace(returns=[16.0, 17.0], successes=None)
+    rows = [SimpleNamespace(ret=explored, explored=True, ended_by="time limit")]
+    text = _verdict({"solved": None}, result, "the policy of trial 2", rows)
+    assert text.startswith("mean return 16.50 in 2 fresh episodes with the policy of trial 2")
+    assert ("worse than an exploration trial (85.50)" in text and "--controller evolution" in text) == said
 
 
 def test_the_written_config_runs_again_as_it_is(cli):
